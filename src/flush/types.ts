@@ -1,0 +1,55 @@
+import type { FileError } from '../model/errors.js';
+import type {
+  Dialect,
+  Evidence,
+  FileOutcome,
+  FlushMode,
+  PathsAre,
+  TerminalFileState,
+} from '../model/words.js';
+
+/** One path to flush. `index` is the caller's own number for it and comes back with the outcome. */
+export interface FlushFile {
+  index: number;
+  /** Text as in model/pathname.ts; its form is `FlushOptions.pathsAre`. */
+  path: string;
+}
+
+/** What became of one file. Every file that went in comes out exactly once, unless the run was handed back. */
+export interface FlushOutcome {
+  index: number;
+  path: string;
+  state: TerminalFileState;
+  /** `flushed` or `already_clean` when `state` is `succeeded`, else null. */
+  outcome: FileOutcome | null;
+  evidence: Evidence | null;
+  /** How often a flush of the file was begun; 0 if it never came to that. */
+  attempts: number;
+  /** Errors met on the way, also by a file that succeeded in the end. */
+  firstError: FileError | null;
+  lastError: FileError | null;
+  /** Bytes, from the server's attributes after the flush; null if it gave none. */
+  size: number | null;
+  /** Milliseconds since the epoch, from the same attributes. */
+  mtimeMs: number | null;
+  /** From the moment the engine took the file up to its end. */
+  durationMs: number;
+}
+
+export interface FlushOptions {
+  dialect: Dialect;
+  mode: FlushMode;
+  pathsAre: PathsAre;
+  /** Where clients mount the cache's namespace, e.g. `/mnt/cache`; needed for `pathsAre: 'client'`. */
+  clientMount: string | null;
+  /** A file that is not done this long after the engine took it up ends as `expired`. */
+  fileTimeoutMs: number;
+  /** Date.now() after which nothing more is tried: the remaining files end as `expired`. Null: none. */
+  deadlineAt: number | null;
+  /**
+   * What to do about an unreachable target. `wait`: keep trying until the files' deadlines.
+   * `hand-back`: after `holdAfterMs` without an answer throw TargetDownError; unfinished files stay without an outcome.
+   */
+  whenDown: 'wait' | 'hand-back';
+  holdAfterMs: number;
+}

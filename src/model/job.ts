@@ -1,0 +1,145 @@
+import { z } from 'zod';
+import { FILE_ERROR_CODES } from './errors.js';
+import {
+  DIALECTS,
+  EVIDENCE,
+  FILE_OUTCOMES,
+  FILE_STATES,
+  FLUSH_MODES,
+  JOB_KINDS,
+  JOB_STATES,
+  PATHS_ARE,
+  PHASES,
+} from './words.js';
+
+/** What the API shows of jobs, files, errors and caches. Times are RFC 3339 UTC; unknown is null, never 0. */
+
+const count = z.int().min(0);
+const time = z.iso.datetime();
+
+export const progressSchema = z
+  .object({
+    filesTotal: count.meta({ description: 'Files known so far.' }),
+    filesTotalFinal: z.boolean().meta({ description: 'False while directories are still being expanded.' }),
+    filesPending: count,
+    filesActive: count.meta({ description: 'Files in the hands of a worker.' }),
+    filesSucceeded: count.meta({ description: 'Includes filesAlreadyClean.' }),
+    filesAlreadyClean: count.meta({ description: 'Succeeded without anything to write.' }),
+    filesFailed: count,
+    filesSkipped: count.meta({ description: 'Not tried on purpose: entries listed more than once.' }),
+    filesCanceled: count,
+    filesExpired: count,
+    bytesTotal: count
+      .nullable()
+      .meta({ description: 'Null while unknown: a flush learns sizes as it goes.' }),
+    bytesDone: count.meta({ description: 'Sum of the sizes of the files that succeeded.' }),
+    filesPerSecond: z.number().min(0).nullable(),
+    bytesPerSecond: z.number().min(0).nullable(),
+    etaSeconds: z.number().min(0).nullable(),
+    faults: count.meta({ description: 'Attempts that failed, also those that were retried with success.' }),
+    updatedAt: time,
+  })
+  .meta({ id: 'Progress' });
+export type Progress = z.infer<typeof progressSchema>;
+
+export const jobWarningSchema = z
+  .object({ code: z.string(), message: z.string(), count: count.nullable() })
+  .meta({ id: 'JobWarning' });
+export type JobWarning = z.infer<typeof jobWarningSchema>;
+
+export const jobOptionsSchema = z
+  .object({
+    pathsAre: z.enum(PATHS_ARE),
+    clientMount: z.string().nullable(),
+    dialect: z.enum(DIALECTS),
+    mode: z.enum(FLUSH_MODES),
+    fileTimeoutSeconds: z.number(),
+    deadlineSeconds: z.number(),
+  })
+  .meta({ id: 'JobOptions' });
+export type JobOptions = z.infer<typeof jobOptionsSchema>;
+
+export const jobSchema = z
+  .object({
+    id: z.string(),
+    kind: z.enum(JOB_KINDS),
+    state: z.enum(JOB_STATES),
+    paused: z.boolean().meta({ description: 'Its cache is paused; pausedReason says why.' }),
+    pausedReason: z.string().nullable(),
+    statusDetail: z.string().nullable().meta({ description: 'One sentence, from the newest fault.' }),
+    warnings: z.array(jobWarningSchema),
+    cache: z.string(),
+    export: z.string(),
+    labels: z.record(z.string(), z.string()),
+    options: jobOptionsSchema,
+    parentJobId: z.string().nullable().meta({ description: 'The job whose files this one retries.' }),
+    createdAt: time,
+    startedAt: time.nullable(),
+    finishedAt: time.nullable(),
+    deadlineAt: time.meta({ description: 'What is not done by then is expired.' }),
+    goneAt: time.nullable().meta({ description: 'End of retention; afterwards the job answers 410.' }),
+    progress: progressSchema,
+  })
+  .meta({ id: 'Job' });
+export type Job = z.infer<typeof jobSchema>;
+
+export const fileErrorSchema = z
+  .object({
+    code: z.enum(FILE_ERROR_CODES),
+    nfsStatus: count.nullable(),
+    phase: z.enum(PHASES),
+    message: z.string(),
+  })
+  .meta({ id: 'FileError' });
+
+export const jobFileSchema = z
+  .object({
+    index: count.meta({ description: 'Position in the job, from 0.' }),
+    path: z
+      .string()
+      .meta({ description: 'As submitted. Bytes that are not UTF-8 appear as U+DC80 to U+DCFF.' }),
+    state: z.enum(FILE_STATES),
+    outcome: z.enum(FILE_OUTCOMES).nullable(),
+    evidence: z.enum(EVIDENCE).nullable(),
+    attempts: count,
+    size: count.nullable(),
+    mtime: time.nullable(),
+    durationMs: z.number().min(0).nullable(),
+    firstError: fileErrorSchema.nullable(),
+    lastError: fileErrorSchema.nullable(),
+  })
+  .meta({ id: 'JobFile' });
+export type JobFile = z.infer<typeof jobFileSchema>;
+
+export const errorGroupSchema = z
+  .object({
+    code: z.enum(FILE_ERROR_CODES),
+    count,
+    help: z.string(),
+    retryable: z.boolean(),
+    samples: z.array(z.object({ path: z.string(), message: z.string() })),
+  })
+  .meta({ id: 'ErrorGroup' });
+export type ErrorGroup = z.infer<typeof errorGroupSchema>;
+
+export const cacheSchema = z
+  .object({
+    name: z.string(),
+    configured: z.boolean().meta({ description: 'False for an address that requests named directly.' }),
+    dialect: z.enum(DIALECTS),
+    addresses: z.array(z.string()),
+    exports: z.array(z.string()).nullable().meta({ description: 'Null: any export of the server.' }),
+    health: z.enum(['unknown', 'up', 'down']),
+    healthDetail: z.string().nullable(),
+    dialectProven: z
+      .boolean()
+      .meta({ description: 'The target has shown the hpc-cache dialect (10002 or 66).' }),
+    paused: z.boolean(),
+    pausedReason: z.string().nullable(),
+    limits: z.object({ inFlight: count, filesPerSecond: z.number().nullable() }),
+    filesQueued: count,
+    filesActive: count,
+    jobsActive: count,
+  })
+  .meta({ id: 'Cache' });
+export type Cache = z.infer<typeof cacheSchema>;

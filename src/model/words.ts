@@ -1,0 +1,73 @@
+/**
+ * The words of writeback-broker, each set of names listed once: the array feeds the type, the zod enum, the
+ * help texts and the OpenAPI document. docs/ARCHITECTURE.md explains them.
+ */
+
+/** Who moves the bytes: the cache itself (`flush`), or an agent that copies them (`transfer`). */
+export const JOB_KINDS = ['flush', 'transfer'] as const;
+export type JobKind = (typeof JOB_KINDS)[number];
+
+/**
+ * Job: `queued` → (`expanding`) → `running` → one of the terminal states; `canceling` on the way to `canceled`.
+ * All files good → `succeeded`; some good, some bad → `partial`; none good → `failed`; a cancel or the job's
+ * deadline came first → `canceled` / `expired`.
+ */
+export const JOB_STATES = [
+  'queued',
+  'expanding',
+  'running',
+  'canceling',
+  'succeeded',
+  'partial',
+  'failed',
+  'canceled',
+  'expired',
+] as const;
+export type JobState = (typeof JOB_STATES)[number];
+export const TERMINAL_JOB_STATES = ['succeeded', 'partial', 'failed', 'canceled', 'expired'] as const;
+export type TerminalJobState = (typeof TERMINAL_JOB_STATES)[number];
+export function isTerminalJobState(state: JobState): state is TerminalJobState {
+  return (TERMINAL_JOB_STATES as readonly JobState[]).includes(state);
+}
+
+/** File: `pending` → `active` → one of the five terminal states. */
+export const FILE_STATES = [
+  'pending',
+  'active',
+  'succeeded',
+  'failed',
+  'skipped',
+  'canceled',
+  'expired',
+] as const;
+export type FileState = (typeof FILE_STATES)[number];
+export const TERMINAL_FILE_STATES = ['succeeded', 'failed', 'skipped', 'canceled', 'expired'] as const;
+export type TerminalFileState = (typeof TERMINAL_FILE_STATES)[number];
+
+/** What a success was: the cache wrote it back now, it had nothing to write, we copied it, it was there already. */
+export const FILE_OUTCOMES = ['flushed', 'already_clean', 'copied', 'identical'] as const;
+export type FileOutcome = (typeof FILE_OUTCOMES)[number];
+
+/**
+ * What an OK is worth, weakest first: `accepted` (a magic COMMIT answered OK by a target that has never shown
+ * the dialect), `stable` (RFC 1813 COMMIT), `written-back` (magic COMMIT on a target proven to speak the
+ * dialect), `verified` (size and mtime, or content, compared on the permanent store).
+ */
+export const EVIDENCE = ['accepted', 'stable', 'written-back', 'verified'] as const;
+export type Evidence = (typeof EVIDENCE)[number];
+
+/** How a cache is asked to write a file back. Never guessed from a reply. */
+export const DIALECTS = ['hpc-cache', 'rfc1813'] as const;
+export type Dialect = (typeof DIALECTS)[number];
+
+/** `async`: start a flush and poll it. `sync`: one COMMIT whose reply comes when the file is written back. */
+export const FLUSH_MODES = ['async', 'sync'] as const;
+export type FlushMode = (typeof FLUSH_MODES)[number];
+
+/** Which name of a file a path is: relative to the export, in the cache's namespace, or on a client that mounted it. */
+export const PATHS_ARE = ['export', 'namespace', 'client'] as const;
+export type PathsAre = (typeof PATHS_ARE)[number];
+
+/** Where in a file's way an error arose. */
+export const PHASES = ['intake', 'mount', 'resolve', 'expand', 'flush', 'poll', 'copy', 'verify'] as const;
+export type Phase = (typeof PHASES)[number];
