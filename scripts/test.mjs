@@ -1,0 +1,74 @@
+/**
+ * `npm test [-- PATTERN…]`: installs what is missing, then lint, types and every test. With patterns, only the test
+ * files whose path contains one of them are run.
+ */
+import { spawnSync } from 'node:child_process';
+import { readdirSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import {
+  build,
+  buildAll,
+  ensureDebianPackages,
+  ensureNodeVersion,
+  ensureNpmPackages,
+  fail,
+  npmBin,
+  REDIS,
+  root,
+  run,
+} from './setup.mjs';
+
+// Many tests wait for processes and timers more than they compute.
+const FILES_AT_ONCE = 4;
+const TEST_TIMEOUT_MS = 240_000;
+
+ensureNodeVersion();
+ensureNpmPackages();
+ensureDebianPackages([
+  REDIS,
+  {
+    command: 'ganesha.nfsd',
+    package: 'nfs-ganesha',
+    needed: 'the tests against a real NFS server are skipped',
+  },
+  {
+    file: `/usr/lib/${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}-linux-gnu/ganesha/libfsalvfs.so`,
+    package: 'nfs-ganesha-vfs',
+    needed: 'the tests against a real NFS server are skipped',
+  },
+  { command: 'rpcbind', package: 'rpcbind', needed: 'the tests against a real portmapper are skipped' },
+  { command: 'nfs-ls', package: 'libnfs-utils', needed: 'the tests with an independent client are skipped' },
+]);
+
+const patterns = process.argv.slice(2);
+if (patterns.length === 0) {
+  console.log('Lint …');
+  run(npmBin('biome'), ['check', '--error-on-warnings', '.']);
+}
+console.log('Types and build …');
+build();
+buildAll();
+
+const folder = join(root, 'build', 'test');
+const files = readdirSync(folder, { recursive: true, encoding: 'utf8' })
+  .filter((file) => file.endsWith('.test.js'))
+  .map((file) => relative(root, join(folder, file)))
+  .filter((file) => patterns.length === 0 || patterns.some((pattern) => file.includes(pattern)))
+  .sort();
+if (files.length === 0) fail('No test file matches.');
+
+console.log(`Tests (${files.length} files, Node ${process.versions.node}) …`);
+const result = spawnSync(
+  process.execPath,
+  [
+    '--enable-source-maps',
+    '--test',
+    `--test-concurrency=${FILES_AT_ONCE}`,
+    `--test-timeout=${TEST_TIMEOUT_MS}`,
+    '--test-reporter=spec',
+    '--test-reporter-destination=stdout',
+    ...files,
+  ],
+  { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] },
+);
+process.exit(result.status ?? 1);
