@@ -22,14 +22,9 @@ export const cacheConfigSchema = z.strictObject({
       'a cache name is a letter, then letters, digits, "_" or "-", at most 63',
     )
     .meta({ description: 'The name that requests use.' }),
-  addresses: z
-    .array(z.string().min(1).max(255))
-    .min(1)
-    .max(64)
-    .meta({
-      description:
-        'Mount addresses (host names, IPv4 or IPv6); calls are spread over at most 4 and fail over.',
-    }),
+  addresses: z.array(z.string().min(1).max(255)).min(1).max(64).meta({
+    description: 'Mount addresses (host names, IPv4 or IPv6); calls are spread over at most 4 and fail over.',
+  }),
   dialect: z.enum(DIALECTS).meta({ description: 'How it is asked to write back; never guessed.' }),
   exports: z
     .array(z.string().startsWith('/'))
