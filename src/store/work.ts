@@ -1,0 +1,174 @@
+import type { Cluster, Redis } from 'ioredis';
+import type { CacheConfig } from '../model/cache.js';
+import type { FileError } from '../model/errors.js';
+import type { JobOptions } from '../model/job.js';
+import type { Evidence, FileOutcome, JobKind, JobState, TerminalFileState } from '../model/words.js';
+import type { DirectoryRequest } from './types.js';
+
+/** What a worker needs of the store: take up a chunk, say what became of its files, share a cache with others. */
+
+/** The data of a BullMQ job: a chunk of files, or a directory to expand (its index in the job's request). */
+export type WorkItem = { jobId: string; chunk: number } | { jobId: string; directory: number };
+
+/** A queue that workers must serve. There is one per cache. */
+export interface QueueEntry {
+  /** BullMQ's name of it; also the key for everything kept about the cache. */
+  queue: string;
+  /** The configured name, or the address that requests named. */
+  cache: string;
+  /**
+   * Set for an address named by a request. A configured cache is looked up by its name in the worker's own
+   * configuration; a worker that does not have it leaves the queue alone.
+   */
+  adHocCache: CacheConfig | null;
+}
+
+/** The parts of a job that its work needs. */
+export interface WorkJob {
+  id: string;
+  kind: JobKind;
+  queue: string;
+  cache: string;
+  adHocCache: CacheConfig | null;
+  export: string;
+  options: JobOptions;
+  /** Date.now() milliseconds. */
+  deadlineAt: number;
+}
+
+export interface ChunkFile {
+  /** Position in the job. */
+  index: number;
+  /** Text as in model/pathname.ts. */
+  path: string;
+}
+
+/**
+ * A chunk that was taken up. `run` tells this taking-up from later ones (after a crash or a stall): an older run may
+ * still record, because a file's first end counts whoever saw it, but it can no longer release.
+ */
+export interface ChunkRun {
+  job: WorkJob;
+  chunk: number;
+  run: number;
+  /** Those of its files that have not ended, now `active`. Empty: nothing to do. */
+  files: ChunkFile[];
+}
+
+/** What became of one file; the flush engine's outcomes have this shape. */
+export interface FileResult {
+  index: number;
+  path: string;
+  state: TerminalFileState;
+  outcome: FileOutcome | null;
+  evidence: Evidence | null;
+  attempts: number;
+  firstError: FileError | null;
+  lastError: FileError | null;
+  size: number | null;
+  mtimeMs: number | null;
+  durationMs: number;
+}
+
+export interface RecordReply {
+  /** `canceling` or a terminal state: stop, nothing more of this job is wanted. `gone`: the job was deleted. */
+  state: JobState | 'gone';
+  /** Results that were the first of their file. */
+  accepted: number;
+}
+
+export interface ExpansionRun {
+  job: WorkJob;
+  directory: number;
+  run: number;
+  request: DirectoryRequest;
+  /** What an earlier run of this directory has appended already: to be skipped. Text as in model/pathname.ts. */
+  appended(): AsyncIterable<string>;
+}
+
+/** `fenced`: a newer run of this directory has begun. `ended`: the job was canceled, expired or deleted. `full`: the job has as many files as one may have. In each case: stop. */
+export type AppendReply = 'ok' | 'fenced' | 'ended' | 'full';
+
+export interface Slots {
+  /** Flushes this worker may have outstanding on the cache from now on. May be 0 for a while. */
+  slots: number;
+  /** Date.now() after which the lease is void unless renewed: begin nothing then. */
+  validUntil: number;
+}
+
+export interface Starts {
+  /** Flushes that may begin now: between 0 and the number asked for. */
+  granted: number;
+  /** When to ask again, if fewer were granted than asked. */
+  waitMs: number;
+}
+
+export interface CacheHold {
+  /** Date.now() until which the queue is held. */
+  until: number;
+  /** How many times in a row it was held without an answer from the cache in between. */
+  tries: number;
+}
+
+/** All methods wait while Redis is away (ioredis reconnects by itself) and reject after `close`. */
+export interface WorkStore {
+  /** For BullMQ's `prefix`. */
+  readonly bullPrefix: string;
+  /** A connection fit for a BullMQ Worker (waits for ever, no command timeout); the caller closes it. */
+  newConnection(): Redis | Cluster;
+
+  /** Calls `onChange` with all queues, at once and whenever one is added or removed. Returns what ends that. */
+  watchQueues(onChange: (queues: QueueEntry[]) => void): () => void;
+  /**
+   * Calls `onEnd` when a job must stop early: canceled, expired or gone. May call more than once for a job. Messages
+   * can be lost (Redis away), so the replies of `record` count as well.
+   */
+  watchEndings(onEnd: (jobId: string, why: 'canceled' | 'expired') => void): () => void;
+
+  /** Marks the unfinished files of a chunk active. Null: the job is gone or has ended, there is nothing to do. */
+  beginChunk(jobId: string, chunk: number): Promise<ChunkRun | null>;
+  /** Counts what ended, exactly once per file however often it is called. At most 512 results, all of this chunk. */
+  record(run: ChunkRun, results: readonly FileResult[]): Promise<RecordReply>;
+  /** Gives back a chunk that will be run again: its active files become pending. */
+  releaseChunk(run: ChunkRun): Promise<void>;
+  /** After the last `record` of a chunk: packs its details into one. */
+  endChunk(run: ChunkRun): Promise<void>;
+
+  /** Null: the directory is done, or the job is gone or has ended. */
+  beginExpansion(jobId: string, directory: number): Promise<ExpansionRun | null>;
+  /** Adds files to the job and queues them, atomically. At most 512 paths; fill them up, each call is a chunk. */
+  appendExpanded(run: ExpansionRun, paths: readonly string[]): Promise<AppendReply>;
+  /** Adds an entry that ended already, e.g. a directory that cannot be read, so that the job shows it. */
+  appendEnded(run: ExpansionRun, results: readonly FileResult[]): Promise<AppendReply>;
+  /** After the last append. `matched` is how many files the walk found, appended by this or an earlier run. */
+  endExpansion(run: ExpansionRun, matched: number): Promise<void>;
+
+  /** A sentence for the person who reads the job. Shown once per code; counts add up. */
+  warn(jobId: string, code: string, message: string, count: number | null): Promise<void>;
+  /** Tells the newest fault of a job that goes on nevertheless: `statusDetail`. Null clears it. */
+  setStatusDetail(jobId: string, detail: string | null): Promise<void>;
+
+  /**
+   * This worker's share of a cache's `inFlight`, over all workers never more in sum. Call every 2 s while there is
+   * work, and when `wanted` or `inUse` fall; 0 and 0 gives the lease back. Leases end after 10 s without renewal.
+   * @param inUse flushes outstanding now: these are never given to another worker
+   * @param wanted flushes it could have outstanding
+   */
+  leaseSlots(queue: string, workerId: string, limit: number, inUse: number, wanted: number): Promise<Slots>;
+  /** Takes from the cache's bucket of flush starts, common to all workers; it holds a quarter of a second's worth. */
+  takeStarts(queue: string, filesPerSecond: number, wanted: number): Promise<Starts>;
+
+  /** The cache answers: ends a hold, clears the fault. Cheap to call again. */
+  cacheUp(queue: string): Promise<void>;
+  /**
+   * The cache does not answer: holds its queue with growing pauses (1 s to 30 s) and tells so in every job of it.
+   * The queue's BullMQ rate limit is set too, which BullMQ obeys only in workers with a `limiter` option.
+   */
+  holdCache(queue: string, message: string): Promise<CacheHold>;
+  /** Null: not held. */
+  getHold(queue: string): Promise<CacheHold | null>;
+  isDialectProven(queue: string): Promise<boolean>;
+  setDialectProven(queue: string): Promise<void>;
+
+  close(): Promise<void>;
+}
