@@ -29,7 +29,7 @@ const PACKAGES: Record<string, readonly string[]> = {
   nfs: [],
   copy: [],
   flush: ['lru-cache', 'picomatch'],
-  scr: [],
+  scr: ['koffi'],
   sim: ['picomatch'],
   store: ['bullmq', 'ioredis', 'lru-cache', 'pino', 'zod'],
   worker: ['bullmq', 'ioredis', 'pino'],
