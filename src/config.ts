@@ -1,0 +1,411 @@
+import { isIP } from 'node:net';
+import { parseDocument } from 'yaml';
+import { z } from 'zod';
+import { cacheConfigSchema } from './model/cache.js';
+
+/**
+ * The configuration of the service: a YAML file (optional), overridden by environment variables. One schema checks
+ * the result; keys it does not know are refused. Every default is one a single machine can run with.
+ */
+
+const MIB = 1024 * 1024;
+const port = z.int().min(0).max(65535);
+const seconds = z
+  .number()
+  .positive()
+  .max(10 * 366 * 86_400);
+const count = z
+  .int()
+  .min(1)
+  .max(2 ** 31);
+
+const networkSchema = z.string().refine(isNetwork, {
+  error: 'expected an address range such as "10.20.0.0/16" or "fd00::/8"',
+});
+
+const cacheFields = cacheConfigSchema.shape;
+
+const httpSchema = z.strictObject({
+  host: z.string().min(1).default('127.0.0.1').meta({
+    description:
+      'Address to listen on. There is no authentication: whoever can connect can submit and cancel jobs. "0.0.0.0" or "::" for all interfaces.',
+  }),
+  port: port.default(8080).meta({ description: 'TCP port to listen on; 0 takes a free one.' }),
+  publicUrl: z
+    .url({ protocol: /^https?$/, error: 'expected an http or https URL' })
+    .nullable()
+    .default(null)
+    .meta({
+      description: 'How clients reach the service when a proxy stands before it. Null: as the request says.',
+    }),
+  requestTimeoutSeconds: seconds.default(300).meta({
+    description: 'A request whose body has not arrived after this long is refused with 408.',
+  }),
+});
+
+const redisSchema = z.strictObject({
+  url: z
+    .string()
+    .regex(/^(redis|rediss|unix):\/\//, 'expected redis://…, rediss://… or unix:///path/to/socket')
+    .nullable()
+    .default(null)
+    .meta({
+      description:
+        'redis://, rediss:// (TLS) or unix:// URL of the Redis to use. Null: a private one is started with its data in dataDir.',
+    }),
+  cluster: z
+    .boolean()
+    .default(false)
+    .meta({ description: 'True if the URL names a node of a Redis Cluster.' }),
+  keyPrefix: z
+    .string()
+    .regex(/^[A-Za-z0-9_.-]{1,64}$/, 'expected 1 to 64 letters, digits, "_", "." or "-"')
+    .default('writeback')
+    .meta({ description: 'All keys begin with it, so that several services can share one Redis.' }),
+  fsync: z.enum(['always', 'everysec']).default('always').meta({
+    description:
+      'For the private Redis. "always": an acknowledged job survives a power cut. "everysec": about a second of them may be lost, for a little more speed.',
+  }),
+  startTimeoutSeconds: seconds.default(30).meta({
+    description: 'How long a start waits for Redis to answer before it gives up.',
+  }),
+});
+
+const workerSchema = z.strictObject({
+  chunksPerCache: z.int().min(1).max(64).default(4).meta({
+    description:
+      'Chunks of up to 512 files that one process works on at a time, per cache. The load on a cache is set by its limits.inFlight, not by this.',
+  }),
+  shutdownGraceSeconds: z.number().min(0).max(3600).default(20).meta({
+    description: 'After SIGTERM, how long flushes under way may end before their files go back to the queue.',
+  }),
+  lockSeconds: z.number().min(1).max(600).default(10).meta({
+    description: 'A worker that was killed or frozen for longer than this loses its chunks to another one.',
+  }),
+  stalledCheckSeconds: z
+    .number()
+    .min(0.5)
+    .max(600)
+    .default(5)
+    .meta({ description: 'How often the chunks of dead workers are looked for.' }),
+  maxStalls: z.int().min(1).max(1000).default(5).meta({
+    description: 'A chunk whose worker died this many times is given up: its files fail.',
+  }),
+  holdAfterSeconds: seconds.max(3600).default(10).meta({
+    description:
+      'A cache that does not answer for this long is held: its queue waits and is tried again after 1 to 30 seconds.',
+  }),
+  idleSessionSeconds: seconds.default(60).meta({
+    description: 'An export without work is kept mounted for this long.',
+  }),
+});
+
+const limitsSchema = z.strictObject({
+  filesPerJob: count.default(10_000_000).meta({ description: 'Files that one job may have.' }),
+  directoriesPerJob: count.default(1000).meta({ description: 'Directories that one request may name.' }),
+  globsPerDirectory: count.default(100).meta({
+    description: 'Include and exclude patterns that one directory of a request may have.',
+  }),
+  jsonBodyBytes: count.default(32 * MIB).meta({
+    description:
+      'Size of a JSON body. Longer lists are sent as text/plain or application/x-ndjson, streamed.',
+  }),
+  bodyBytes: z
+    .int()
+    .min(1)
+    .max(2 ** 40)
+    .default(2048 * MIB)
+    .meta({
+      description: 'Size of a streamed body, after decompression.',
+    }),
+  pathBytes: z.int().min(1).max(65536).default(4096).meta({ description: 'Length of one path.' }),
+  labelsPerJob: z.int().min(0).max(1000).default(32).meta({ description: 'Labels that one job may have.' }),
+  labelKeyBytes: z.int().min(1).max(4096).default(63).meta({ description: "Length of a label's key." }),
+  labelValueBytes: z.int().min(1).max(65536).default(256).meta({ description: "Length of a label's value." }),
+  filesQueued: z
+    .int()
+    .min(1)
+    .max(2 ** 40)
+    .default(50_000_000)
+    .meta({
+      description: 'Unfinished files over all jobs; beyond it new jobs are answered 429.',
+    }),
+  waiters: count.default(1000).meta({ description: 'Requests that may wait for a job at the same time.' }),
+  waitSeconds: z.int().min(1).max(3600).default(60).meta({
+    description: 'Longest wait that a request may ask for.',
+  }),
+});
+
+const jobsSchema = z.strictObject({
+  fileTimeoutSeconds: seconds.default(600).meta({
+    description:
+      'A file that is not flushed this long after it was begun ends as expired, unless the job says otherwise.',
+  }),
+  deadlineSeconds: seconds.default(86_400).meta({
+    description:
+      'What is not done this long after its job was made ends as expired, unless the job says otherwise.',
+  }),
+  maxDeadlineSeconds: seconds
+    .default(7 * 86_400)
+    .meta({ description: 'Longest deadline a job may ask for.' }),
+  retentionSeconds: seconds.default(7 * 86_400).meta({
+    description: 'How long a job that has ended can be looked at; afterwards it answers 410.',
+  }),
+  tombstoneSeconds: seconds.default(30 * 86_400).meta({
+    description: 'How long it answers 410 after that; afterwards 404.',
+  }),
+});
+
+const adHocSchema = z
+  .strictObject({
+    networks: z.array(networkSchema).max(1000).default(['127.0.0.0/8', '::1/128']).meta({
+      description:
+        'Addresses that requests may name instead of a configured cache. Everything allowed here can be sent RPC calls by whoever reaches the API.',
+    }),
+    credential: cacheFields.credential,
+    privilegedPort: cacheFields.privilegedPort,
+    limits: cacheFields.limits,
+    callTimeoutSeconds: cacheFields.callTimeoutSeconds,
+  })
+  .meta({ description: 'Caches that are not configured but named by a request.' });
+
+export const configSchema = z
+  .strictObject({
+    http: httpSchema.prefault({}),
+    redis: redisSchema.prefault({}),
+    dataDir: z.string().startsWith('/', 'expected an absolute path').meta({
+      description:
+        'Folder of the private Redis. Default: $STATE_DIRECTORY, else $XDG_DATA_HOME/writeback, else ~/.local/share/writeback, else /var/lib/writeback.',
+    }),
+    log: z
+      .strictObject({
+        level: z
+          .enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'])
+          .default('info')
+          .meta({ description: 'Least severe level that is logged.' }),
+      })
+      .prefault({}),
+    worker: workerSchema.prefault({}),
+    limits: limitsSchema.prefault({}),
+    jobs: jobsSchema.prefault({}),
+    adHoc: adHocSchema.prefault({}),
+    caches: z.array(cacheConfigSchema).max(10_000).default([]).meta({
+      description: 'The caches that requests name.',
+    }),
+  })
+  .superRefine((config, ctx) => {
+    const seen = new Map<string, number>();
+    config.caches.forEach(({ name }, i) => {
+      const earlier = seen.get(name);
+      if (earlier === undefined) seen.set(name, i);
+      else {
+        const message = `"${name}" is the name of caches[${earlier}] already; give each cache its own`;
+        ctx.addIssue({ code: 'custom', path: ['caches', i, 'name'], message });
+      }
+    });
+    const { deadlineSeconds, maxDeadlineSeconds } = config.jobs;
+    if (deadlineSeconds > maxDeadlineSeconds) {
+      const message = `${deadlineSeconds} is more than jobs.maxDeadlineSeconds (${maxDeadlineSeconds})`;
+      ctx.addIssue({ code: 'custom', path: ['jobs', 'deadlineSeconds'], message });
+    }
+  });
+export type Config = z.infer<typeof configSchema>;
+
+type Kind = 'text' | 'number' | 'boolean' | 'list';
+
+/** Environment variables that override the file. A variable that is set but empty counts as not set. */
+export const ENVIRONMENT = {
+  WRITEBACK_HTTP_HOST: { key: 'http.host', kind: 'text' },
+  WRITEBACK_HTTP_PORT: { key: 'http.port', kind: 'number' },
+  WRITEBACK_PUBLIC_URL: { key: 'http.publicUrl', kind: 'text' },
+  WRITEBACK_REDIS_URL: { key: 'redis.url', kind: 'text' },
+  WRITEBACK_REDIS_CLUSTER: { key: 'redis.cluster', kind: 'boolean' },
+  WRITEBACK_REDIS_KEY_PREFIX: { key: 'redis.keyPrefix', kind: 'text' },
+  WRITEBACK_REDIS_FSYNC: { key: 'redis.fsync', kind: 'text' },
+  WRITEBACK_REDIS_START_TIMEOUT_SECONDS: { key: 'redis.startTimeoutSeconds', kind: 'number' },
+  WRITEBACK_DATA_DIR: { key: 'dataDir', kind: 'text' },
+  WRITEBACK_LOG_LEVEL: { key: 'log.level', kind: 'text' },
+  WRITEBACK_WORKER_CHUNKS_PER_CACHE: { key: 'worker.chunksPerCache', kind: 'number' },
+  WRITEBACK_WORKER_SHUTDOWN_GRACE_SECONDS: { key: 'worker.shutdownGraceSeconds', kind: 'number' },
+  WRITEBACK_WORKER_LOCK_SECONDS: { key: 'worker.lockSeconds', kind: 'number' },
+  WRITEBACK_WORKER_STALLED_CHECK_SECONDS: { key: 'worker.stalledCheckSeconds', kind: 'number' },
+  WRITEBACK_WORKER_HOLD_AFTER_SECONDS: { key: 'worker.holdAfterSeconds', kind: 'number' },
+  WRITEBACK_JOBS_RETENTION_SECONDS: { key: 'jobs.retentionSeconds', kind: 'number' },
+  WRITEBACK_ADHOC_NETWORKS: { key: 'adHoc.networks', kind: 'list' },
+} as const satisfies Record<string, { key: string; kind: Kind }>;
+
+/** Variables of the same family that are no keys of the file: its place, and what the client commands read. */
+const OTHER_VARIABLES = ['WRITEBACK_CONFIG', 'WRITEBACK_URL'];
+
+/** Says, one fault a line, which keys or variables are wrong and what they should be. */
+export class ConfigError extends Error {
+  constructor(problems: readonly string[]) {
+    super(`the configuration is not valid:\n${problems.map((problem) => `  ${problem}`).join('\n')}`);
+    this.name = 'ConfigError';
+  }
+}
+
+export interface ConfigSource {
+  /** Content of the configuration file; absent or empty: defaults. */
+  yamlText?: string | undefined;
+  env: Readonly<Record<string, string | undefined>>;
+  /** Keys set by command line options, e.g. `{ 'http.port': 0 }`: these win over everything. */
+  overrides?: Readonly<Record<string, unknown>>;
+}
+
+/** @throws {ConfigError} */
+export function loadConfig({ yamlText, env, overrides = {} }: ConfigSource): Config {
+  const tree = parseYaml(yamlText ?? '');
+  const origin = new Map<string, string>();
+  const problems: string[] = [];
+  for (const [name, { key, kind }] of Object.entries(ENVIRONMENT)) {
+    const text = env[name];
+    if (text === undefined || text === '') continue;
+    const value = parseVariable(text, kind);
+    if (value === undefined) problems.push(`${name}: expected a ${kind}, got "${shown(text)}"`);
+    else setKey(tree, key, value);
+    origin.set(key, name);
+  }
+  for (const [key, value] of Object.entries(overrides)) {
+    if (value === undefined) continue;
+    setKey(tree, key, value);
+    origin.set(key, `option --${key}`);
+  }
+  if (tree.dataDir === undefined) tree.dataDir = defaultDataDir(env);
+
+  const result = configSchema.safeParse(tree);
+  if (!result.success) problems.push(...result.error.issues.flatMap((issue) => describeIssue(issue, origin)));
+  if (problems.length > 0 || !result.success) throw new ConfigError(problems);
+  return result.data;
+}
+
+/** A sentence for each WRITEBACK_ variable that means nothing, most probably a misspelt one. */
+export function unknownVariables(env: Readonly<Record<string, string | undefined>>): string[] {
+  const known = [...Object.keys(ENVIRONMENT), ...OTHER_VARIABLES];
+  return Object.keys(env)
+    .filter((name) => name.startsWith('WRITEBACK_') && !known.includes(name))
+    .map((name) => `The environment variable ${name} is not known and ignored.${suggestion(name, known)}`);
+}
+
+function parseYaml(text: string): Record<string, unknown> {
+  const document = parseDocument(text, { uniqueKeys: true });
+  if (document.errors.length > 0)
+    throw new ConfigError(document.errors.map(({ message }) => message.trimEnd()));
+  const value: unknown = document.toJS({ maxAliasCount: 100 }) ?? {};
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new ConfigError(['the file must hold keys with values, e.g. "caches:"']);
+  }
+  return value as Record<string, unknown>;
+}
+
+function parseVariable(text: string, kind: Kind): unknown {
+  switch (kind) {
+    case 'text':
+      return text;
+    case 'number': {
+      const value = Number(text);
+      return Number.isFinite(value) ? value : undefined;
+    }
+    case 'boolean':
+      return { true: true, '1': true, yes: true, false: false, '0': false, no: false }[text.toLowerCase()];
+    case 'list':
+      return text.split(/[,\s]+/).filter((item) => item !== '');
+  }
+}
+
+function setKey(tree: Record<string, unknown>, key: string, value: unknown): void {
+  const names = key.split('.');
+  const last = names.pop() as string;
+  let at = tree;
+  for (const name of names) {
+    // A section that is no object is left for the schema to complain about.
+    if (at[name] === undefined || at[name] === null) at[name] = {};
+    if (typeof at[name] !== 'object') return;
+    at = at[name] as Record<string, unknown>;
+  }
+  at[last] = value;
+}
+
+function defaultDataDir(env: ConfigSource['env']): string {
+  // systemd gives several folders separated by ":" when a unit asks for several.
+  if (env.STATE_DIRECTORY) return env.STATE_DIRECTORY.split(':')[0] as string;
+  if (env.XDG_DATA_HOME?.startsWith('/')) return `${env.XDG_DATA_HOME}/writeback`;
+  if (env.HOME?.startsWith('/')) return `${env.HOME}/.local/share/writeback`;
+  return '/var/lib/writeback';
+}
+
+function describeIssue(issue: z.core.$ZodIssue, origin: ReadonlyMap<string, string>): string[] {
+  const key = keyText(issue.path);
+  if (issue.code === 'unrecognized_keys') {
+    const known = keysAt(configSchema, issue.path);
+    return issue.keys.map(
+      (name) => `${key === '' ? name : `${key}.${name}`}: there is no such key.${suggestion(name, known)}`,
+    );
+  }
+  const source = origin.get(key);
+  const where = source === undefined ? key : `${source} (${key})`;
+  const message = issue.message.replace(/^Invalid (input|option): /, '').replace(/^Too (small|big): /, '');
+  return [`${where}: ${message.charAt(0).toLowerCase()}${message.slice(1)}`];
+}
+
+function keyText(path: readonly PropertyKey[]): string {
+  return path
+    .map((part) => (typeof part === 'number' ? `[${part}]` : `.${String(part)}`))
+    .join('')
+    .replace(/^\./, '');
+}
+
+/** The keys that the schema has at a path: its way through defaults and arrays is the one zod itself took. */
+function keysAt(schema: z.core.$ZodType, path: readonly PropertyKey[]): string[] {
+  let at: z.core.$ZodType = schema;
+  for (const part of path) {
+    at = unwrap(at);
+    if (at instanceof z.ZodObject) at = at.shape[String(part)] as z.core.$ZodType;
+    else if (at instanceof z.ZodArray) at = at.element;
+  }
+  at = unwrap(at);
+  return at instanceof z.ZodObject ? Object.keys(at.shape) : [];
+}
+
+function unwrap(schema: z.core.$ZodType): z.core.$ZodType {
+  let at = schema;
+  while (at instanceof z.ZodDefault || at instanceof z.ZodPrefault || at instanceof z.ZodNullable) {
+    at = at.unwrap();
+  }
+  return at;
+}
+
+function suggestion(name: string, known: readonly string[]): string {
+  const nearest = known
+    .map((candidate) => ({ candidate, distance: editDistance(name.toLowerCase(), candidate.toLowerCase()) }))
+    .sort((a, b) => a.distance - b.distance)[0];
+  if (nearest === undefined) return '';
+  if (nearest.distance <= Math.max(2, Math.floor(name.length / 3)))
+    return ` Did you mean "${nearest.candidate}"?`;
+  return ` Known: ${known.join(', ')}.`;
+}
+
+/** Levenshtein: insertions, deletions and replacements that make one word of the other. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const replace = (row[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(replace, (row[j] as number) + 1, (next[j - 1] as number) + 1));
+    }
+    row = next;
+  }
+  return row[b.length] as number;
+}
+
+function isNetwork(text: string): boolean {
+  const [address = '', bits, ...rest] = text.split('/');
+  const version = isIP(address);
+  if (version === 0 || rest.length > 0) return false;
+  return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (version === 4 ? 32 : 128));
+}
+
+function shown(text: string): string {
+  return text.length > 60 ? `${text.slice(0, 60)}…` : text;
+}
