@@ -8,9 +8,13 @@ const id32 = z.int().min(0).max(0xffffffff);
 
 /** AUTH_SYS identity (RFC 5531 appendix A): the server sees at most 16 of `gids`. */
 export const credentialSchema = z.strictObject({
-  uid: id32.default(0),
-  gid: id32.default(0),
-  gids: z.array(id32).max(65536).default([]),
+  uid: id32.default(0).meta({ description: 'User id that the calls claim.' }),
+  gid: id32.default(0).meta({ description: 'Group id that the calls claim.' }),
+  gids: z
+    .array(id32)
+    .max(65536)
+    .default([])
+    .meta({ description: 'Further groups; a server sees the first 16.' }),
 });
 export type Credential = z.infer<typeof credentialSchema>;
 
@@ -44,9 +48,15 @@ export const cacheConfigSchema = z.strictObject({
     .meta({ description: 'Call from a source port 665 to 1023 (needs root or CAP_NET_BIND_SERVICE).' }),
   ports: z
     .strictObject({
-      portmap: port.default(111),
-      mount: port.nullable().default(null),
-      nfs: port.nullable().default(null),
+      portmap: port.default(111).meta({ description: 'TCP port of the portmapper.' }),
+      mount: port
+        .nullable()
+        .default(null)
+        .meta({ description: 'Fixed port of MOUNT; null: ask the portmapper.' }),
+      nfs: port
+        .nullable()
+        .default(null)
+        .meta({ description: 'Fixed port of NFS; null: ask the portmapper.' }),
     })
     .prefault({})
     .meta({ description: 'Fixed mount and nfs ports make the portmapper unnecessary.' }),

@@ -1,0 +1,30 @@
+# One image for every role: `serve --role all|api|worker`, and the command line client.
+FROM node:24-bookworm-slim AS build
+WORKDIR /app
+COPY package.json package-lock.json .npmrc ./
+RUN npm ci
+COPY tsconfig.json tsconfig.build.json ./
+COPY src ./src
+RUN npm run build && npm prune --omit=dev
+
+FROM node:24-bookworm-slim
+# Only for the embedded default; with a Redis URL configured it is never started.
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends redis-server \
+ && rm -rf /var/lib/apt/lists/* \
+ && install -d -o node -g node -m 0700 /var/lib/writeback
+WORKDIR /app
+COPY --from=build /app/package.json ./
+COPY --from=build /app/node_modules ./node_modules
+COPY --from=build /app/dist ./dist
+ENV NODE_ENV=production \
+    WRITEBACK_HTTP_HOST=0.0.0.0 \
+    WRITEBACK_HTTP_PORT=8080 \
+    WRITEBACK_DATA_DIR=/var/lib/writeback
+USER node
+VOLUME /var/lib/writeback
+EXPOSE 8080
+HEALTHCHECK --interval=15s --timeout=5s --start-period=20s \
+  CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.WRITEBACK_HTTP_PORT}/healthz`).then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
+ENTRYPOINT ["node", "/app/dist/main.js"]
+CMD ["serve"]
