@@ -1,29 +1,18 @@
-import { isIP } from 'node:net';
 import { parseDocument } from 'yaml';
 import { z } from 'zod';
 import { cacheConfigSchema } from './model/cache.js';
+import { adHocSchema, apiLimitsSchema } from './model/limits.js';
 
 /**
  * The configuration of the service: a YAML file (optional), overridden by environment variables. One schema checks
  * the result; keys it does not know are refused. Every default is one a single machine can run with.
  */
 
-const MIB = 1024 * 1024;
 const port = z.int().min(0).max(65535);
 const seconds = z
   .number()
   .positive()
   .max(10 * 366 * 86_400);
-const count = z
-  .int()
-  .min(1)
-  .max(2 ** 31);
-
-const networkSchema = z.string().refine(isNetwork, {
-  error: 'expected an address range such as "10.20.0.0/16" or "fd00::/8"',
-});
-
-const cacheFields = cacheConfigSchema.shape;
 
 const httpSchema = z.strictObject({
   host: z.string().min(1).default('127.0.0.1').meta({
@@ -38,9 +27,6 @@ const httpSchema = z.strictObject({
     .meta({
       description: 'How clients reach the service when a proxy stands before it. Null: as the request says.',
     }),
-  requestTimeoutSeconds: seconds.default(300).meta({
-    description: 'A request whose body has not arrived after this long is refused with 408.',
-  }),
 });
 
 const redisSchema = z.strictObject({
@@ -65,6 +51,9 @@ const redisSchema = z.strictObject({
   fsync: z.enum(['always', 'everysec']).default('always').meta({
     description:
       'For the private Redis. "always": an acknowledged job survives a power cut. "everysec": about a second of them may be lost, for a little more speed.',
+  }),
+  serverPath: z.string().startsWith('/', 'expected an absolute path').nullable().default(null).meta({
+    description: 'Program of the private Redis. Null: redis-server, else valkey-server, found in PATH.',
   }),
   startTimeoutSeconds: seconds.default(30).meta({
     description: 'How long a start waits for Redis to answer before it gives up.',
@@ -100,74 +89,14 @@ const workerSchema = z.strictObject({
   }),
 });
 
-const limitsSchema = z.strictObject({
-  filesPerJob: count.default(10_000_000).meta({ description: 'Files that one job may have.' }),
-  directoriesPerJob: count.default(1000).meta({ description: 'Directories that one request may name.' }),
-  globsPerDirectory: count.default(100).meta({
-    description: 'Include and exclude patterns that one directory of a request may have.',
-  }),
-  jsonBodyBytes: count.default(32 * MIB).meta({
-    description:
-      'Size of a JSON body. Longer lists are sent as text/plain or application/x-ndjson, streamed.',
-  }),
-  bodyBytes: z
-    .int()
-    .min(1)
-    .max(2 ** 40)
-    .default(2048 * MIB)
-    .meta({
-      description: 'Size of a streamed body, after decompression.',
-    }),
-  pathBytes: z.int().min(1).max(65536).default(4096).meta({ description: 'Length of one path.' }),
-  labelsPerJob: z.int().min(0).max(1000).default(32).meta({ description: 'Labels that one job may have.' }),
-  labelKeyBytes: z.int().min(1).max(4096).default(63).meta({ description: "Length of a label's key." }),
-  labelValueBytes: z.int().min(1).max(65536).default(256).meta({ description: "Length of a label's value." }),
-  filesQueued: z
-    .int()
-    .min(1)
-    .max(2 ** 40)
-    .default(50_000_000)
-    .meta({
-      description: 'Unfinished files over all jobs; beyond it new jobs are answered 429.',
-    }),
-  waiters: count.default(1000).meta({ description: 'Requests that may wait for a job at the same time.' }),
-  waitSeconds: z.int().min(1).max(3600).default(60).meta({
-    description: 'Longest wait that a request may ask for.',
-  }),
-});
-
-const jobsSchema = z.strictObject({
-  fileTimeoutSeconds: seconds.default(600).meta({
-    description:
-      'A file that is not flushed this long after it was begun ends as expired, unless the job says otherwise.',
-  }),
-  deadlineSeconds: seconds.default(86_400).meta({
-    description:
-      'What is not done this long after its job was made ends as expired, unless the job says otherwise.',
-  }),
-  maxDeadlineSeconds: seconds
-    .default(7 * 86_400)
-    .meta({ description: 'Longest deadline a job may ask for.' }),
-  retentionSeconds: seconds.default(7 * 86_400).meta({
+const retentionSchema = z.strictObject({
+  jobSeconds: seconds.default(7 * 86_400).meta({
     description: 'How long a job that has ended can be looked at; afterwards it answers 410.',
   }),
-  tombstoneSeconds: seconds.default(30 * 86_400).meta({
+  goneSeconds: seconds.default(30 * 86_400).meta({
     description: 'How long it answers 410 after that; afterwards 404.',
   }),
 });
-
-const adHocSchema = z
-  .strictObject({
-    networks: z.array(networkSchema).max(1000).default(['127.0.0.0/8', '::1/128']).meta({
-      description:
-        'Addresses that requests may name instead of a configured cache. Everything allowed here can be sent RPC calls by whoever reaches the API.',
-    }),
-    credential: cacheFields.credential,
-    privilegedPort: cacheFields.privilegedPort,
-    limits: cacheFields.limits,
-    callTimeoutSeconds: cacheFields.callTimeoutSeconds,
-  })
-  .meta({ description: 'Caches that are not configured but named by a request.' });
 
 export const configSchema = z
   .strictObject({
@@ -186,8 +115,8 @@ export const configSchema = z
       })
       .prefault({}),
     worker: workerSchema.prefault({}),
-    limits: limitsSchema.prefault({}),
-    jobs: jobsSchema.prefault({}),
+    limits: apiLimitsSchema.prefault({}),
+    retention: retentionSchema.prefault({}),
     adHoc: adHocSchema.prefault({}),
     caches: z.array(cacheConfigSchema).max(10_000).default([]).meta({
       description: 'The caches that requests name.',
@@ -203,10 +132,11 @@ export const configSchema = z
         ctx.addIssue({ code: 'custom', path: ['caches', i, 'name'], message });
       }
     });
-    const { deadlineSeconds, maxDeadlineSeconds } = config.jobs;
-    if (deadlineSeconds > maxDeadlineSeconds) {
-      const message = `${deadlineSeconds} is more than jobs.maxDeadlineSeconds (${maxDeadlineSeconds})`;
-      ctx.addIssue({ code: 'custom', path: ['jobs', 'deadlineSeconds'], message });
+    for (const key of ['fileTimeoutSeconds', 'deadlineSeconds'] as const) {
+      const limit = config.limits[key];
+      if (limit.default <= limit.max) continue;
+      const message = `${limit.default} is more than limits.${key}.max (${limit.max})`;
+      ctx.addIssue({ code: 'custom', path: ['limits', key, 'default'], message });
     }
   });
 export type Config = z.infer<typeof configSchema>;
@@ -230,7 +160,7 @@ export const ENVIRONMENT = {
   WRITEBACK_WORKER_LOCK_SECONDS: { key: 'worker.lockSeconds', kind: 'number' },
   WRITEBACK_WORKER_STALLED_CHECK_SECONDS: { key: 'worker.stalledCheckSeconds', kind: 'number' },
   WRITEBACK_WORKER_HOLD_AFTER_SECONDS: { key: 'worker.holdAfterSeconds', kind: 'number' },
-  WRITEBACK_JOBS_RETENTION_SECONDS: { key: 'jobs.retentionSeconds', kind: 'number' },
+  WRITEBACK_RETENTION_JOB_SECONDS: { key: 'retention.jobSeconds', kind: 'number' },
   WRITEBACK_ADHOC_NETWORKS: { key: 'adHoc.networks', kind: 'list' },
 } as const satisfies Record<string, { key: string; kind: Kind }>;
 
@@ -397,13 +327,6 @@ function editDistance(a: string, b: string): number {
     row = next;
   }
   return row[b.length] as number;
-}
-
-function isNetwork(text: string): boolean {
-  const [address = '', bits, ...rest] = text.split('/');
-  const version = isIP(address);
-  if (version === 0 || rest.length > 0) return false;
-  return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (version === 4 ? 32 : 128));
 }
 
 function shown(text: string): string {

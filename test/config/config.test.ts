@@ -106,6 +106,11 @@ test('two caches of one name are refused', () => {
   );
 });
 
+test('a default above its own maximum is refused', () => {
+  const yamlText = 'limits: {deadlineSeconds: {default: 100, max: 10}}';
+  assert.match(problemOf({ yamlText, env: {} }), /limits\.deadlineSeconds\.default: 100 is more than/);
+});
+
 test('broken YAML is told with its line', () => {
   assert.match(problemOf({ yamlText: 'http:\n  port: [1\n', env: {} }), /line \d/);
   assert.match(problemOf({ yamlText: '- a\n', env: {} }), /must hold keys/);
@@ -140,6 +145,7 @@ function leaves(schema: JsonSchema, path: string): [string, string | undefined][
   return Object.entries(schema.properties).flatMap(([name, inner]) => {
     // Described where the words of the model are.
     if (path === 'adHoc' && name !== 'networks') return [];
+    if (path === 'limits') return [[`limits.${name}`, inner.description]];
     return leaves(inner, path === '' ? name : `${path}.${name}`);
   });
 }
