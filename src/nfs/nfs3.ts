@@ -1,5 +1,4 @@
-import type { XdrReader } from './xdr.js';
-import { XdrError } from './xdr.js';
+import { uint64Text, XdrError, type XdrReader } from './xdr.js';
 
 /** NFS version 3 (RFC 1813): numbers, tables, and the attributes that most results carry. */
 
@@ -132,38 +131,36 @@ export const ACCESS3_EXECUTE = 0x20;
 /** An opaque name of a file that a server gave out: at most 64 bytes, never changed. */
 export type FileHandle = Buffer;
 
-/** fattr3 (RFC 1813 §2.6). Sizes in bytes, exact up to 2^53; times in milliseconds since the epoch. */
-export interface Fattr {
-  /** ftype3 */
-  type: number;
-  /** Permission bits, without the file type. */
-  mode: number;
-  nlink: number;
-  uid: number;
-  gid: number;
-  size: number;
-  used: number;
-  /** 64-bit numbers in decimal. */
-  fsid: string;
-  fileid: string;
-  atimeMs: number;
-  mtimeMs: number;
-  ctimeMs: number;
-}
-
 /** What the hot path wants to know of a file. */
 export interface FileBrief {
   /** ftype3 */
   type: number;
   /** Bytes, exact up to 2^53. */
   size: number;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since the epoch, with a fraction. */
   mtimeMs: number;
+  /** 64 bits, in decimal. */
+  fileid: string;
 }
 
-/** Bytes of an fattr3, and where in it the fields lie that {@link readFileBrief} takes. */
+/** fattr3 (RFC 1813 §2.6). Sizes in bytes, exact up to 2^53; times in milliseconds since the epoch. */
+export interface Fattr extends FileBrief {
+  /** Permission bits, without the file type. */
+  mode: number;
+  nlink: number;
+  uid: number;
+  gid: number;
+  used: number;
+  /** 64 bits, in decimal. */
+  fsid: string;
+  atimeMs: number;
+  ctimeMs: number;
+}
+
+/** Bytes of an fattr3, and where in it the fields lie that {@link readPostOpBrief} takes. */
 export const FATTR3_BYTES = 84;
 const SIZE_AT = 20;
+const FILEID_AT = 52;
 const MTIME_AT = 68;
 /** Bytes of a wcc_attr: size, mtime, ctime. */
 const WCC_ATTR_BYTES = 24;
@@ -195,9 +192,8 @@ export function skipPostOpAttr(reader: XdrReader): void {
   if (reader.bool()) reader.skip(FATTR3_BYTES);
 }
 
-/** wcc_data (RFC 1813 §2.6): attributes before, which nobody here needs, and after. */
-export function readWccData(reader: XdrReader): FileBrief | null {
-  if (reader.bool()) reader.skip(WCC_ATTR_BYTES);
+/** post_op_attr, of which only the brief is taken. */
+export function readPostOpBrief(reader: XdrReader): FileBrief | null {
   if (!reader.bool()) return null;
   const at = reader.offset;
   reader.skip(FATTR3_BYTES);
@@ -208,7 +204,14 @@ export function readWccData(reader: XdrReader): FileBrief | null {
     type,
     size: view.getUint32(at + SIZE_AT) * 0x1_0000_0000 + view.getUint32(at + SIZE_AT + 4),
     mtimeMs: view.getUint32(at + MTIME_AT) * 1000 + view.getUint32(at + MTIME_AT + 4) / 1e6,
+    fileid: uint64Text(view.getUint32(at + FILEID_AT), view.getUint32(at + FILEID_AT + 4)),
   };
+}
+
+/** wcc_data (RFC 1813 §2.6): the attributes before, which nobody here needs, are passed over. */
+export function readWccData(reader: XdrReader): FileBrief | null {
+  if (reader.bool()) reader.skip(WCC_ATTR_BYTES);
+  return readPostOpBrief(reader);
 }
 
 function readType(reader: XdrReader): number {
