@@ -1,0 +1,303 @@
+import { createHash } from 'node:crypto';
+import { type BigIntStats, constants, promises as fs } from 'node:fs';
+import { CopyError, copyErrorOf, hasCode } from './copy-error.js';
+import { openPlace, openRegular, type Place } from './place.js';
+import { checksum, pump } from './pump.js';
+import type { Throttle } from './throttle.js';
+
+export const DEFAULT_BUFFER_BYTES = 1024 * 1024;
+const NAME_MAX = 255;
+
+export interface CopyRequest {
+  /** Absolute paths; names are bytes. */
+  source: Buffer;
+  destination: Buffer;
+  /** Where sources and destinations must lie, links followed. Null: anywhere. */
+  roots: { source: readonly Buffer[]; destination: readonly Buffer[] } | null;
+  /** How many bytes of the source make the file. Null: all that it has when the copy begins. */
+  size: number | null;
+  /** Continue behind this many bytes, which an earlier, unfinished copy of the same source made durable. */
+  resumeAt: number;
+  /**
+   * `in-place` writes to the destination itself. `atomic` writes to a name of this attempt beside it and renames
+   * that in the end: the destination is never half a file, and has mode and mtime of the source.
+   */
+  mode: 'in-place' | 'atomic';
+  /** `atomic` only: tells this attempt's temporary file from others'. Letters, digits, "-" and "_", at most 64. */
+  attemptId?: string;
+  /**
+   * `size` looks at the size of the destination after the last fsync; `crc32` also reads it again and compares.
+   * That read may be answered by the page cache: it finds what software got wrong, not what a disk did.
+   */
+  verify: 'size' | 'crc32';
+  /** Memory is twice this. */
+  bufferBytes: number;
+}
+
+export interface CopyResult {
+  /** False if the signal was aborted first; the copy can be resumed at `durableBytes`. */
+  complete: boolean;
+  durableBytes: number;
+  /** Size and time of the source. */
+  size: number;
+  mtimeMs: number;
+  /** CRC-32 of the content, if `verify` is `crc32` and the copy is complete. */
+  crc32: number | null;
+}
+
+/**
+ * Copies one file in throttled bursts and resolves when it is durable under its name: data, then attributes, then
+ * the directory entry. When `signal` is aborted it finishes the burst under way and resolves with `complete: false`.
+ * @param onDurable hears how many bytes are durable, from `resumeAt` (or 0, if the copy has to start anew) on. It
+ *   never hears the full size: that is said by the result, after all checks.
+ * @throws {CopyError} what went wrong with this file, and nothing else
+ */
+export async function copyFile(
+  request: CopyRequest,
+  throttle: Throttle,
+  signal: AbortSignal,
+  onDurable: (bytes: number) => void = () => undefined,
+): Promise<CopyResult> {
+  const source = await openSource(request);
+  try {
+    const before = await source.file.stat({ bigint: true });
+    const available = Number(before.size);
+    const size = request.size ?? available;
+    if (available < size) {
+      throw new CopyError(
+        'SOURCE_SHORT',
+        `the source ${request.source} has ${available} bytes, ${size} are expected`,
+      );
+    }
+    const destination = await openDestination(request);
+    try {
+      const copy: Copy = { request, source, destination, before, size, throttle, signal, onDurable };
+      const result = await copyOpened(copy);
+      if (result.complete && request.mode === 'atomic') await putInPlace(copy);
+      return result;
+    } catch (error) {
+      if (request.mode === 'atomic') await removeQuietly(destination);
+      throw copyErrorOf(error, `${request.destination} cannot be written`);
+    } finally {
+      await destination.file.close();
+      await destination.place.close();
+    }
+  } finally {
+    await source.file.close();
+    await source.place.close();
+  }
+}
+
+/**
+ * Removes what an attempt of an `atomic` copy left behind; never anything else, however late it comes. A missing
+ * temporary file is fine.
+ * @throws {CopyError} if it is there and cannot be removed
+ */
+export async function discardAttempt(
+  request: Pick<CopyRequest, 'destination' | 'roots'> & { attemptId: string },
+): Promise<void> {
+  const { destination, roots, attemptId } = request;
+  try {
+    const place = await openPlace(destination, roots?.destination ?? null, false);
+    try {
+      await fs.unlink(place.address(temporaryName(place.name, attemptId)));
+    } finally {
+      await place.close();
+    }
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return;
+    if (error instanceof CopyError && error.code === 'ENOENT') return;
+    throw copyErrorOf(error, `the temporary file of ${destination} cannot be removed`);
+  }
+}
+
+interface Opened {
+  file: fs.FileHandle;
+  place: Place;
+  /** The name that is written to: the place's own, or the temporary one beside it. */
+  name: string;
+}
+
+interface Copy {
+  request: CopyRequest;
+  source: Opened;
+  destination: Opened;
+  before: BigIntStats;
+  size: number;
+  throttle: Throttle;
+  signal: AbortSignal;
+  onDurable: (bytes: number) => void;
+}
+
+async function openSource(request: CopyRequest): Promise<Opened> {
+  try {
+    const opened = await openRegular(
+      request.source,
+      constants.O_RDONLY,
+      request.roots?.source ?? null,
+      false,
+    );
+    return { ...opened, name: opened.place.name };
+  } catch (error) {
+    throw copyErrorOf(error, `the source ${request.source} cannot be opened`);
+  }
+}
+
+async function openDestination(request: CopyRequest): Promise<Opened> {
+  const roots = request.roots?.destination ?? null;
+  try {
+    if (request.mode === 'in-place') {
+      const flags = constants.O_RDWR | constants.O_CREAT;
+      const opened = await openRegular(request.destination, flags, roots, true);
+      return { ...opened, name: opened.place.name };
+    }
+    const place = await openPlace(request.destination, roots, true);
+    try {
+      const name = temporaryName(place.name, request.attemptId);
+      return { file: await openTemporary(place, name, request.resumeAt > 0), place, name };
+    } catch (error) {
+      await place.close();
+      throw error;
+    }
+  } catch (error) {
+    throw copyErrorOf(error, `the destination ${request.destination} cannot be opened`);
+  }
+}
+
+/** Private until it is complete. A left-over of the same attempt is continued or replaced; it can be nobody else's. */
+async function openTemporary(place: Place, name: string, resume: boolean): Promise<fs.FileHandle> {
+  const address = place.address(name);
+  const flags = constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+  if (resume) {
+    try {
+      return await fs.open(address, flags);
+    } catch (error) {
+      if (!hasCode(error, 'ENOENT')) throw error;
+    }
+  }
+  await fs.rm(address, { force: true });
+  return fs.open(address, flags | constants.O_CREAT | constants.O_EXCL, 0o600);
+}
+
+async function copyOpened(copy: Copy): Promise<CopyResult> {
+  const { request, source, destination, before, size, throttle, signal } = copy;
+  const target = await destination.file.stat({ bigint: true });
+  if (target.dev === before.dev && target.ino === before.ino) {
+    throw new CopyError('EINVAL', `${request.source} and ${request.destination} are the same file`);
+  }
+  // Bytes that are not there any more were not made durable here: somebody replaced the file.
+  const resumable = request.resumeAt > 0 && request.resumeAt <= Math.min(size, Number(target.size));
+  const from = resumable ? request.resumeAt : 0;
+  if (Number(target.size) > from) await destination.file.truncate(from);
+
+  let reported = from;
+  const report = (position: number): void => {
+    // Less than everything, as long as a check or the rename may still fail.
+    if (position >= size) return;
+    reported = position;
+    copy.onDurable(position);
+  };
+  report(from);
+  const result = {
+    complete: false,
+    durableBytes: from < size ? from : 0,
+    size,
+    mtimeMs: Number(before.mtimeMs),
+    crc32: null,
+  };
+  const wantsCrc = request.verify === 'crc32';
+  const buffer = request.bufferBytes;
+  const prefixCrc = wantsCrc ? await checksum(source.file, from, buffer, throttle, signal) : null;
+  if (wantsCrc && prefixCrc === null) return result;
+  const range = { from, to: size, crc: prefixCrc };
+  const { durable, crc } = await pumped(copy, range, report);
+  result.durableBytes = Math.min(reported, durable);
+  if (durable < size) return result;
+
+  await checkSource(copy);
+  // Nothing was pumped into an empty file, or into one that was resumed at its end.
+  if (from === size) await destination.file.sync();
+  const stored = await destination.file.stat();
+  if (stored.size !== size) {
+    throw new CopyError(
+      'VERIFY_FAILED',
+      `${request.destination} has ${stored.size} bytes after the copy, not ${size}`,
+      { phase: 'verify' },
+    );
+  }
+  if (wantsCrc) {
+    const storedCrc = await checksum(destination.file, size, buffer, throttle, signal);
+    if (storedCrc === null) return result;
+    if (storedCrc !== crc) {
+      throw new CopyError('VERIFY_FAILED', `${request.destination} differs from what was read (CRC-32)`, {
+        phase: 'verify',
+      });
+    }
+  }
+  // In place, the name may be new. A renamed file's directory is synced after the rename.
+  if (request.mode === 'in-place') await destination.place.syncDirectory();
+  return { ...result, complete: true, durableBytes: size, crc32: crc };
+}
+
+async function pumped(
+  copy: Copy,
+  range: { from: number; to: number; crc: number | null },
+  report: (position: number) => void,
+): ReturnType<typeof pump> {
+  const { request, source, destination, throttle, signal } = copy;
+  try {
+    return await pump(source.file, destination.file, range, request.bufferBytes, throttle, signal, report);
+  } catch (error) {
+    if (!(error instanceof CopyError) || error.code !== 'SOURCE_SHORT') throw error;
+    // It had enough bytes when it was opened.
+    await checkSource(copy);
+    throw error;
+  }
+}
+
+/** @throws {CopyError} SOURCE_CHANGED if the source is not what it was when it was opened, as far as stat(2) tells */
+async function checkSource(copy: Copy): Promise<void> {
+  const { request, source, before } = copy;
+  const now = await source.file.stat({ bigint: true });
+  const named = await fs.stat(source.place.address(), { bigint: true }).catch((error: unknown) => {
+    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return null;
+    throw copyErrorOf(error, `the source ${request.source} cannot be read`);
+  });
+  let change: string | null = null;
+  if (named === null) change = 'was removed';
+  else if (named.ino !== before.ino || named.dev !== before.dev) change = 'was replaced';
+  else if (now.size !== before.size) change = `went from ${before.size} to ${now.size} bytes`;
+  else if (now.mtimeNs !== before.mtimeNs) change = 'was written to';
+  if (change !== null) {
+    throw new CopyError('SOURCE_CHANGED', `the source ${request.source} ${change} while it was copied`);
+  }
+}
+
+/** The temporary file gets the source's mode and time, then the destination's name; then the directory is durable. */
+async function putInPlace(copy: Copy): Promise<void> {
+  const { destination, before } = copy;
+  await destination.file.chmod(Number(before.mode & 0o7777n));
+  await destination.file.utimes(Number(before.atimeNs) / 1e9, Number(before.mtimeNs) / 1e9);
+  await destination.file.sync();
+  await fs.rename(destination.place.address(destination.name), destination.place.address());
+  await destination.place.syncDirectory();
+}
+
+async function removeQuietly(destination: Opened): Promise<void> {
+  // After the rename the name is gone; before it, what is left is worth less than the error that led here.
+  await fs.unlink(destination.place.address(destination.name)).catch(() => undefined);
+}
+
+/** Of one attempt and one destination, in its directory, hidden; at most 255 bytes. Bytes as latin1 text. */
+function temporaryName(name: string, attemptId: string | undefined): string {
+  if (attemptId === undefined || !/^[A-Za-z0-9_-]{1,64}$/.test(attemptId)) {
+    throw new CopyError(
+      'EINVAL',
+      `"${attemptId}" is no attempt id: letters, digits, "-" and "_", at most 64`,
+    );
+  }
+  const readable = `.${name}.${attemptId}.part`;
+  if (readable.length <= NAME_MAX) return readable;
+  const digest = createHash('sha256').update(Buffer.from(name, 'latin1')).digest('hex').slice(0, 32);
+  return `.${digest}.${attemptId}.part`;
+}

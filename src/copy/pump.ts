@@ -1,0 +1,196 @@
+import type { FileHandle } from 'node:fs/promises';
+import { crc32 } from 'node:zlib';
+import { CopyError, copyErrorOf } from './copy-error.js';
+import type { Throttle } from './throttle.js';
+
+/**
+ * How much may be written before an fsync begins. Without limits fsync runs beside the writing, in large steps, so
+ * that the disk always has work; with a limit small steps keep the load even and the progress true.
+ */
+const SYNC_BYTES = 32 * 1024 * 1024;
+const SYNC_INTERVAL_MS = 500;
+const SYNC_INTERVAL_LIMITED_MS = 100;
+/** Written but not yet durable at most, or a fast source would fill the page cache and stall everything else. */
+const UNSYNCED_BYTES = 4 * SYNC_BYTES;
+
+export interface PumpRange {
+  /** First byte, and the one after the last. Numbers are exact up to 2^53. */
+  from: number;
+  to: number;
+  /** CRC-32 of the source before `from`; null: none is wanted. */
+  crc: number | null;
+}
+
+export interface Pumped {
+  /** All bytes before it are written and fsync'd. Less than `to` only if the signal was aborted. */
+  durable: number;
+  /** CRC-32 of the source up to `durable`. */
+  crc: number | null;
+}
+
+/**
+ * Copies a range from one open file to the same place of another, in bursts. Reading the next buffer, writing and
+ * fsync overlap. When `signal` is aborted the burst under way is finished and made durable.
+ * @param onDurable hears of every fsync: all bytes before this position are durable
+ * @throws {CopyError} SOURCE_SHORT if the source ends before `to`, and what POSIX says
+ */
+export async function pump(
+  source: FileHandle,
+  destination: FileHandle,
+  range: PumpRange,
+  bufferBytes: number,
+  throttle: Throttle,
+  signal: AbortSignal,
+  onDurable: (position: number) => void,
+): Promise<Pumped> {
+  const syncer = new Syncer(destination, range.from, onDurable);
+  let { from: position, crc } = range;
+  let [buffer, spare] = buffers(bufferBytes, range.to - range.from);
+  let ahead = readAhead(source, buffer, position, range.to);
+  try {
+    while (position < range.to && !signal.aborted) {
+      const length = await ahead;
+      if (length === 0) throw new CopyError('SOURCE_SHORT', `the source ends at byte ${position}`);
+      const filled = buffer;
+      [buffer, spare] = [spare, buffer];
+      ahead = readAhead(source, buffer, position + length, range.to);
+      for (let start = 0; start < length; ) {
+        const burst = await throttle.nextBurst(length - start, signal);
+        if (burst === 0) break;
+        await writeAt(destination, filled.subarray(start, start + burst), position);
+        if (crc !== null) crc = crc32(filled.subarray(start, start + burst), crc);
+        start += burst;
+        position += burst;
+        await syncer.wrote(position, throttle.limited);
+      }
+    }
+    await ahead;
+    await syncer.finish(position);
+  } catch (error) {
+    // The file is about to be closed: nothing may be under way on it.
+    await Promise.allSettled([ahead, syncer.idle()]);
+    throw error;
+  }
+  return { durable: position, crc };
+}
+
+/** CRC-32 of the first `length` bytes of an open file. Resolves to null if `signal` was aborted. */
+export async function checksum(
+  file: FileHandle,
+  length: number,
+  bufferBytes: number,
+  throttle: Throttle,
+  signal: AbortSignal,
+): Promise<number | null> {
+  let crc = 0;
+  let [buffer, spare] = buffers(bufferBytes, length);
+  let ahead = readAhead(file, buffer, 0, length);
+  for (let position = 0; position < length; ) {
+    const count = await ahead;
+    if (count === 0) throw new CopyError('SOURCE_SHORT', `the file ends at byte ${position}`);
+    const filled = buffer;
+    [buffer, spare] = [spare, buffer];
+    position += count;
+    ahead = readAhead(file, buffer, position, length);
+    crc = crc32(filled.subarray(0, count), crc);
+    await throttle.cpu.ready(signal);
+    if (signal.aborted) {
+      await ahead;
+      return null;
+    }
+  }
+  return crc;
+}
+
+/** Keeps at most one fsync under way and knows what it made durable: what was written before it began. */
+class Syncer {
+  readonly #file: FileHandle;
+  readonly #onDurable: (position: number) => void;
+  #durable: number;
+  #begunAtMs = performance.now();
+  #running: Promise<void> | null = null;
+  #failure: unknown = null;
+
+  constructor(file: FileHandle, position: number, onDurable: (position: number) => void) {
+    this.#file = file;
+    this.#durable = position;
+    this.#onDurable = onDurable;
+  }
+
+  async wrote(position: number, limited: boolean): Promise<void> {
+    if (this.#failure !== null) throw this.#failure;
+    const intervalMs = limited ? SYNC_INTERVAL_LIMITED_MS : SYNC_INTERVAL_MS;
+    const unsynced = position - this.#durable;
+    const due = unsynced >= SYNC_BYTES || performance.now() - this.#begunAtMs >= intervalMs;
+    if (this.#running === null && due) this.#begin(position);
+    else if (unsynced >= UNSYNCED_BYTES) await this.#running;
+  }
+
+  async finish(position: number): Promise<void> {
+    await this.#running;
+    if (this.#failure === null && this.#durable < position) {
+      this.#begin(position);
+      await this.#running;
+    }
+    if (this.#failure !== null) throw this.#failure;
+  }
+
+  async idle(): Promise<void> {
+    await this.#running;
+  }
+
+  #begin(position: number): void {
+    this.#begunAtMs = performance.now();
+    this.#running = this.#file
+      .sync()
+      .then(() => {
+        this.#durable = position;
+        this.#onDurable(position);
+      })
+      // A failed fsync is told only once by the kernel: nothing after it counts as durable.
+      .catch((error: unknown) => {
+        this.#failure = copyErrorOf(error, 'fsync of the destination failed');
+      })
+      .finally(() => {
+        this.#running = null;
+      });
+  }
+}
+
+function buffers(bufferBytes: number, length: number): [Buffer, Buffer] {
+  const size = Math.max(1, Math.min(bufferBytes, length));
+  // A small file is read at once: the second buffer is never used.
+  const first = Buffer.allocUnsafeSlow(size);
+  return [first, length > size ? Buffer.allocUnsafeSlow(size) : first];
+}
+
+/** As `readAt`. It runs beside other work: what went wrong is told to whoever awaits it, and not before. */
+function readAhead(file: FileHandle, buffer: Buffer, position: number, end: number): Promise<number> {
+  const reading = readAt(file, buffer, position, end);
+  reading.catch(() => undefined);
+  return reading;
+}
+
+/** Fills the buffer, or as much of it as lies before `end` and the end of the file. Resolves to the bytes read. */
+async function readAt(file: FileHandle, buffer: Buffer, position: number, end: number): Promise<number> {
+  const wanted = Math.min(buffer.length, end - position);
+  let got = 0;
+  while (got < wanted) {
+    const at = position + got;
+    const { bytesRead } = await file.read(buffer, got, wanted - got, at).catch((error: unknown) => {
+      throw copyErrorOf(error, `reading at byte ${at} failed`);
+    });
+    if (bytesRead === 0) break;
+    got += bytesRead;
+  }
+  return got;
+}
+
+async function writeAt(file: FileHandle, data: Buffer, position: number): Promise<void> {
+  let done = 0;
+  while (done < data.length) {
+    const { bytesWritten } = await file.write(data, done, data.length - done, position + done);
+    if (bytesWritten === 0) throw new CopyError('EIO', 'the destination takes no more bytes');
+    done += bytesWritten;
+  }
+}
