@@ -16,7 +16,10 @@ export const EXIT = {
   expired: 13,
   unavailable: 69,
   waitTimedOut: 124,
+  /** SIGINT or SIGTERM. */
   interrupted: 130,
+  /** The reader of standard output went away. */
+  brokenPipe: 141,
 } as const;
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
 
@@ -36,6 +39,7 @@ const BY_SEVERITY: readonly ExitCode[] = [
   EXIT.usage,
   EXIT.unavailable,
   EXIT.interrupted,
+  EXIT.brokenPipe,
 ];
 
 export function worstExitCode(codes: Iterable<ExitCode>): ExitCode {

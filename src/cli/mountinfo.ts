@@ -67,29 +67,38 @@ function unescaped(latin1: string): string {
   return pathText(Buffer.from(bytes, 'latin1'));
 }
 
-/**
- * The mount that an absolute path without symbolic links leads to. It walks as the kernel does, from mount to the
- * mount upon it: the longest mount point would be wrong where a later mount covers one of its parents.
- * @returns null if the table has no mount above the path
- */
-export function mountOfPath(mounts: readonly Mount[], path: string): Mount | null {
-  const byPlace = new Map<string, Mount>();
-  const ids = new Set(mounts.map((mount) => mount.id));
-  // The root of the table hangs on a mount outside of it (or, at boot, on itself). The last of a place is on top.
-  for (const mount of mounts) {
-    const hangs = ids.has(mount.parentId) && mount.parentId !== mount.id;
-    byPlace.set(`${hangs ? mount.parentId : 'none'} ${mount.mountPoint}`, mount);
-  }
-  let current: Mount | null = null;
-  for (const place of placesOnTheWay(path)) {
-    // Each step goes to a mount that hangs on the last one, so a table that is a tree ends this; a broken one by the count.
-    for (let steps = 0; steps <= mounts.length; steps++) {
-      const upon: Mount | undefined = byPlace.get(`${current ? current.id : 'none'} ${place}`);
-      if (!upon) break;
-      current = upon;
+/** Finds the mount that a path leads to. */
+export class MountTable {
+  readonly #byPlace = new Map<string, Mount>();
+  readonly #size: number;
+
+  constructor(mounts: readonly Mount[]) {
+    this.#size = mounts.length;
+    const ids = new Set(mounts.map((mount) => mount.id));
+    // The root of the table hangs on a mount outside of it (or, at boot, on itself). The last of a place is on top.
+    for (const mount of mounts) {
+      const hangs = ids.has(mount.parentId) && mount.parentId !== mount.id;
+      this.#byPlace.set(`${hangs ? mount.parentId : 'none'} ${mount.mountPoint}`, mount);
     }
   }
-  return current;
+
+  /**
+   * The mount that an absolute path without symbolic links leads to. It walks as the kernel does, from mount to the
+   * mount upon it: the longest mount point would be wrong where a later mount covers one of its parents.
+   * @returns null if the table has no mount above the path
+   */
+  mountOf(path: string): Mount | null {
+    let current: Mount | null = null;
+    for (const place of placesOnTheWay(path)) {
+      // A step leads to a mount that hangs on the last one. In a table that is no tree, the count ends it.
+      for (let steps = 0; steps <= this.#size; steps++) {
+        const upon: Mount | undefined = this.#byPlace.get(`${current ? current.id : 'none'} ${place}`);
+        if (!upon) break;
+        current = upon;
+      }
+    }
+    return current;
+  }
 }
 
 /** `/a/b` → `/`, `/a`, `/a/b`. */
@@ -129,12 +138,8 @@ export function isLocated(result: NfsLocation | NotNfs): result is NfsLocation {
 }
 
 /** Where an absolute local path without symbolic links lies on the NFS server that is mounted there. */
-export function locate(
-  mounts: readonly Mount[],
-  path: string,
-  kind: 'file' | 'directory',
-): NfsLocation | NotNfs {
-  const mount = mountOfPath(mounts, path);
+export function locate(table: MountTable, path: string, kind: 'file' | 'directory'): NfsLocation | NotNfs {
+  const mount = table.mountOf(path);
   if (!mount) return { reason: 'no-mount', mount };
   const version = mount.options.get('vers') ?? mount.options.get('nfsvers') ?? '';
   if (mount.fsType === 'nfs4' || (mount.fsType === 'nfs' && version.startsWith('4'))) {

@@ -1,23 +1,10 @@
 import { Command, CommanderError } from 'commander';
+import { CliError } from './cli-error.js';
 import type { CliContext } from './context.js';
 import { EXIT } from './exit-codes.js';
 
 /** Adds one command to the program. Its action ends with `context.setExitCode`. */
 export type RegisterCommand = (program: Command, context: CliContext) => void;
-
-/**
- * An error that is the user's to read: shown without a stack, and with an exit status of its own.
- * Any other error that leaves a command is a fault of the program and is shown with its stack.
- */
-export class CliError extends Error {
-  readonly exitCode: number;
-
-  constructor(message: string, exitCode: number = EXIT.error, options?: { cause?: unknown }) {
-    super(message, options);
-    this.name = 'CliError';
-    this.exitCode = exitCode;
-  }
-}
 
 /**
  * Reads the command line, runs the command and resolves to the exit status. Never rejects and never ends the
@@ -50,6 +37,8 @@ export async function runProgram(
       getErrHasColors: () => false,
     })
     .exitOverride();
+  // A write that fails says so to its caller; without a listener it would also end the process.
+  for (const stream of [context.stdout, context.stderr]) stream.on('error', () => {});
   for (const register of commands) register(program, inner);
   try {
     await program.parseAsync([...args], { from: 'user' });
@@ -64,7 +53,7 @@ function shownError(error: unknown, context: CliContext): number {
   // Help and version come out of commander as an "error" with status 0; its usage errors have 1 and are shown.
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.succeeded : EXIT.usage;
   if (error instanceof CliError) {
-    context.stderr.write(`writeback: ${error.message}\n`);
+    if (error.message !== '') context.stderr.write(`writeback: ${error.message}\n`);
     return error.exitCode;
   }
   if (context.signal.aborted) return EXIT.interrupted;

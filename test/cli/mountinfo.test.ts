@@ -6,7 +6,7 @@ import {
   isLocated,
   locate,
   type Mount,
-  mountOfPath,
+  MountTable,
   parseMountinfo,
   sameHost,
 } from '../../src/cli/mountinfo.js';
@@ -27,7 +27,7 @@ const TABLE = [
 ].join('\n');
 
 function located(table: string, path: string) {
-  const result = locate(parseMountinfo(Buffer.from(table, 'latin1')), path, 'file');
+  const result = locate(new MountTable(parseMountinfo(Buffer.from(table, 'latin1'))), path, 'file');
   assert.ok(isLocated(result), `${path}: ${JSON.stringify(result)}`);
   return result;
 }
@@ -78,7 +78,7 @@ describe('a local path leads to server, export and path', () => {
   });
 
   test('of a directory that is the mount point itself', () => {
-    const result = locate(parseMountinfo(Buffer.from(TABLE)), '/mnt/cache', 'directory');
+    const result = locate(new MountTable(parseMountinfo(Buffer.from(TABLE))), '/mnt/cache', 'directory');
     assert.ok(isLocated(result));
     assert.deepEqual([result.mounted, result.path], ['/NAS_12_exp5', '/']);
     assert.deepEqual(exportOfLocation(result, ['/NAS_12_exp5']), { export: '/NAS_12_exp5', path: '/' });
@@ -103,16 +103,20 @@ describe('a path that NFS version 3 cannot reach gets the reason', () => {
     ['/proc/self/maps', 'not-nfs'],
   ] as const) {
     test(`${path}: ${reason}`, () => {
-      const result = locate(parseMountinfo(Buffer.from(TABLE)), path, 'file');
+      const result = locate(new MountTable(parseMountinfo(Buffer.from(TABLE))), path, 'file');
       assert.equal(isLocated(result) ? 'located' : result.reason, reason);
     });
   }
   test('an nfs mount that negotiated version 4 by option', () => {
-    const result = locate(parseMountinfo(Buffer.from('5 1 0:5 / / rw - nfs h:/e rw,vers=4.1')), '/f', 'file');
+    const result = locate(
+      new MountTable(parseMountinfo(Buffer.from('5 1 0:5 / / rw - nfs h:/e rw,vers=4.1'))),
+      '/f',
+      'file',
+    );
     assert.equal(isLocated(result) ? 'located' : result.reason, 'nfs4');
   });
   test('an empty table', () => {
-    assert.deepEqual(locate([], '/f', 'file'), { reason: 'no-mount', mount: null });
+    assert.deepEqual(locate(new MountTable([]), '/f', 'file'), { reason: 'no-mount', mount: null });
   });
 });
 
@@ -126,7 +130,7 @@ describe('the mount on top is the one that counts', () => {
     source: `h:/${id}`,
     options: new Map(),
   });
-  const idOf = (mounts: Mount[], path: string) => mountOfPath(mounts, path)?.id;
+  const idOf = (mounts: Mount[], path: string) => new MountTable(mounts).mountOf(path)?.id;
 
   test('of two at one place, the later one', () => {
     assert.equal(idOf([at(1, 0, '/'), at(2, 1, '/m'), at(3, 2, '/m')], '/m/f'), 3);

@@ -1,0 +1,104 @@
+import type { Command } from 'commander';
+import { z } from 'zod';
+import { type Cache, cacheSchema } from '../model/job.js';
+import { addServiceOptions, type ServiceOptions, withService } from './client-options.js';
+import type { CliContext } from './context.js';
+import { EXIT } from './exit-codes.js';
+import { writeJson, writeLine } from './output.js';
+import { parseBody } from './service-client.js';
+import { printable, tableText } from './text.js';
+
+interface CachesOptions extends ServiceOptions {
+  json?: boolean;
+}
+
+const HEADER = ['CACHE', 'HEALTH', 'DIALECT', 'JOBS', 'QUEUED', 'ACTIVE', 'IN FLIGHT', 'ADDRESSES', ''];
+
+const HELP = `
+Examples:
+  writeback caches
+  writeback caches pause projects --reason "core filer upgrade until 14:00, ask ops"
+  writeback caches resume projects`;
+
+export function registerCaches(program: Command, context: CliContext): void {
+  const caches = addServiceOptions(
+    program
+      .command('caches')
+      .summary('list caches, pause and resume them')
+      .description('Lists the caches: health, load and limits.'),
+  )
+    .option('--json', 'print each cache as one line of JSON')
+    .addHelpText('after', HELP)
+    .action(async (options: CachesOptions) => {
+      await listCaches(context, options);
+      context.setExitCode(EXIT.succeeded);
+    });
+
+  caches
+    .command('pause')
+    .description('Begins no more flushes on a cache. Its jobs wait; their deadlines go on.')
+    .argument('<name>', 'the cache')
+    .requiredOption('-r, --reason <sentence>', 'why, for everybody whose job waits')
+    .action(async (name: string, options: { reason: string }, command: Command) => {
+      await change(context, command.optsWithGlobals<CachesOptions>(), name, '/pause', {
+        reason: options.reason,
+      });
+      context.setExitCode(EXIT.succeeded);
+    });
+
+  caches
+    .command('resume')
+    .description('Lets the jobs of a paused cache go on.')
+    .argument('<name>', 'the cache')
+    .action(async (name: string, _options: unknown, command: Command) => {
+      await change(context, command.optsWithGlobals<CachesOptions>(), name, '/resume', undefined);
+      context.setExitCode(EXIT.succeeded);
+    });
+}
+
+async function listCaches(context: CliContext, options: CachesOptions): Promise<void> {
+  const items = await withService(context, options, async (client) => {
+    const answer = await client.request('GET', '/v1/caches');
+    return parseBody(z.object({ items: z.array(cacheSchema) }), answer.body).items;
+  });
+  if (options.json) for (const cache of items) await writeJson(context.stdout, cache);
+  else if (items.length === 0) context.stderr.write('No cache is configured.\n');
+  else for (const line of tableText(HEADER, items.map(row))) await writeLine(context.stdout, line);
+}
+
+async function change(
+  context: CliContext,
+  options: CachesOptions,
+  name: string,
+  below: string,
+  json: unknown,
+): Promise<void> {
+  const cache = await withService(context, options, async (client) => {
+    const path = `/v1/caches/${encodeURIComponent(name)}${below}`;
+    return parseBody(
+      cacheSchema,
+      (await client.request('POST', path, json === undefined ? {} : { json })).body,
+    );
+  });
+  if (options.json) await writeJson(context.stdout, cache);
+  else await writeLine(context.stdout, `${cache.name} ${cache.paused ? pausedText(cache) : 'is not paused'}`);
+}
+
+function row(cache: Cache): (string | number)[] {
+  const notes = [cache.paused ? pausedText(cache) : '', cache.healthDetail ?? ''];
+  return [
+    printable(cache.name),
+    cache.health,
+    cache.dialect,
+    cache.jobsActive,
+    cache.filesQueued,
+    cache.filesActive,
+    cache.limits.inFlight,
+    printable(cache.addresses.join(' ')),
+    notes.filter(Boolean).map(printable).join('; '),
+  ];
+}
+
+function pausedText(cache: Cache): string {
+  return `is paused${cache.pausedReason === null ? '' : `: ${printable(cache.pausedReason)}`}`;
+}

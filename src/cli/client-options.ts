@@ -1,0 +1,97 @@
+import { type Command, Option } from 'commander';
+import { CliError } from './cli-error.js';
+import type { CliContext } from './context.js';
+import { EXIT } from './exit-codes.js';
+import { ServiceClient } from './service-client.js';
+import { parseSeconds } from './text.js';
+
+/** Options that several client commands share, and what becomes of them. */
+
+const DEFAULT_URL = 'http://127.0.0.1:8080';
+
+export interface ServiceOptions {
+  url?: string;
+}
+
+export function addServiceOptions(command: Command): Command {
+  return command.option('--url <url>', `where the service is (default: $WRITEBACK_URL, or ${DEFAULT_URL})`);
+}
+
+export function addJsonOption(command: Command, description: string): Command {
+  return command.option('--json', description);
+}
+
+/** Runs a command against the service; its connections end with it. */
+export async function withService<T>(
+  context: CliContext,
+  options: ServiceOptions,
+  run: (client: ServiceClient) => Promise<T>,
+): Promise<T> {
+  const url = options.url ?? (context.env.WRITEBACK_URL || DEFAULT_URL);
+  const client = new ServiceClient(url, context.version, context.signal);
+  try {
+    return await run(client);
+  } catch (error) {
+    // Whatever was under way ends at Ctrl-C; a command that has more to say about it has said it.
+    if (context.signal.aborted && !(error instanceof CliError)) throw new CliError('', EXIT.interrupted);
+    throw error;
+  } finally {
+    client.close();
+  }
+}
+
+/** For options that may be given several times. */
+export function collect(value: string, before: string[] | undefined): string[] {
+  return [...(before ?? []), value];
+}
+
+export function choice(flags: string, description: string, values: readonly string[]): Option {
+  return new Option(flags, description).choices([...values]);
+}
+
+/** As `choice`, and may be given several times. */
+export function choices<T extends string>(flags: string, description: string, values: readonly T[]): Option {
+  const option = new Option(flags, `${description} (${values.join(', ')}; repeatable)`);
+  return option.argParser((value: string, before: T[] | undefined) => {
+    const known = values.find((candidate) => candidate === value);
+    if (known === undefined) {
+      throw new CliError(`${option.long} takes one of ${values.join(', ')}, not "${value}".`, EXIT.usage);
+    }
+    return [...(before ?? []), known];
+  });
+}
+
+export function seconds(flags: string, description: string): Option {
+  const option = new Option(flags, description);
+  return option.argParser((value: string) => parseSeconds(value, option.long ?? flags));
+}
+
+/** `K=V` … → labels. @throws {CliError} usage */
+export function parseLabels(pairs: readonly string[] | undefined): Record<string, string> {
+  const labels: Record<string, string> = {};
+  for (const pair of pairs ?? []) {
+    const equals = pair.indexOf('=');
+    if (equals < 1) throw new CliError(`--label takes KEY=VALUE, not "${pair}".`, EXIT.usage);
+    labels[pair.slice(0, equals)] = pair.slice(equals + 1);
+  }
+  return labels;
+}
+
+/** Path with query; a list gives one parameter each, undefined none. */
+export function withQuery(
+  path: string,
+  query: Record<string, string | number | readonly string[] | undefined>,
+): string {
+  const parameters = new URLSearchParams();
+  for (const [name, value] of Object.entries(query)) {
+    for (const one of Array.isArray(value) ? value : [value]) {
+      if (one !== undefined) parameters.append(name, String(one));
+    }
+  }
+  const text = parameters.toString();
+  return text === '' ? path : `${path}?${text}`;
+}
+
+export function jobPath(id: string, below = ''): string {
+  return `/v1/jobs/${encodeURIComponent(id)}${below}`;
+}

@@ -1,0 +1,159 @@
+import { z } from 'zod';
+import { cacheSchema } from '../model/job.js';
+import { PathList } from '../model/path-list.js';
+import { pathText } from '../model/pathname.js';
+import type { FlushRequest } from '../model/requests.js';
+import { CliError } from './cli-error.js';
+import { withQuery } from './client-options.js';
+import type { CliContext } from './context.js';
+import { EXIT } from './exit-codes.js';
+import { LocalPaths, type ServicePath } from './local-paths.js';
+import { PathSpool } from './path-spool.js';
+import { type Answer, parseBody, type ServiceClient } from './service-client.js';
+
+/** What a submission asks for apart from its files. */
+export type FlushWishes = Pick<
+  FlushRequest,
+  'pathsAre' | 'dialect' | 'mode' | 'fileTimeoutSeconds' | 'deadlineSeconds' | 'labels'
+>;
+
+interface Directory {
+  path: string;
+  include?: string[];
+  exclude?: string[];
+}
+
+/** The files of one export: one job. */
+export interface ListPart {
+  cache: string;
+  export: string;
+  spool: PathSpool;
+  directories: Directory[];
+}
+
+/** More exports in one list than this are rather a mistake, and each may hold a file open. */
+const MAX_PARTS = 64;
+/** How many local paths are looked up at a time: a network file system answers them side by side. */
+const LOOKUPS = 64;
+/** Files and directories in one request must fit into a JSON body. */
+const MAX_JSON_PATHS = 100_000;
+const MAX_JSON_BYTES = 8 * 1024 * 1024;
+/** Reading a list of millions into the store takes its time after the last byte. */
+const ACCEPT_TIMEOUT_MS = 300_000;
+
+export interface ListOptions {
+  cache?: string;
+  export?: string;
+  include?: string[];
+  exclude?: string[];
+}
+
+type Find = (path: Uint8Array, kind: 'file' | 'directory') => Promise<ServicePath>;
+
+/** Sorts what is to be written back by cache and export, for local paths by asking the mount table. */
+export async function openList(
+  context: CliContext,
+  client: ServiceClient,
+  options: ListOptions,
+): Promise<FlushList> {
+  if (options.cache !== undefined && options.export !== undefined) {
+    const place = { cache: options.cache, export: options.export };
+    return new FlushList(options, (path) => Promise.resolve({ ...place, path }));
+  }
+  const answer = await client.request('GET', '/v1/caches');
+  const { items } = parseBody(z.object({ items: z.array(cacheSchema) }), answer.body);
+  const procFolder = context.procFolder ?? '/proc/self';
+  const local = await LocalPaths.open(procFolder, items, options.cache ?? null);
+  return new FlushList(options, (path, kind) => local.find(path, kind));
+}
+
+export class FlushList {
+  readonly #parts = new Map<string, ListPart>();
+  readonly #options: ListOptions;
+  readonly #find: Find;
+
+  constructor(options: ListOptions, find: Find) {
+    this.#options = options;
+    this.#find = find;
+  }
+
+  /** Takes files and directories in. @throws {CliError} usage, for a path that the service could not be told of */
+  async take(files: AsyncIterable<Uint8Array>, directories: readonly string[]): Promise<void> {
+    let batch: Uint8Array[] = [];
+    for await (const path of files) {
+      batch.push(path);
+      if (batch.length >= LOOKUPS) {
+        await this.#addFiles(batch);
+        batch = [];
+      }
+    }
+    await this.#addFiles(batch);
+    for (const directory of directories) {
+      const { path, ...place } = await this.#find(Buffer.from(directory), 'directory');
+      const { include, exclude } = this.#options;
+      const globs = { ...(include && { include }), ...(exclude && { exclude }) };
+      this.#part(place).directories.push({ path: pathText(path), ...globs });
+    }
+    if (this.#parts.size === 0) throw new CliError('The list names no file.', EXIT.usage);
+  }
+
+  parts(): Iterable<ListPart> {
+    return this.#parts.values();
+  }
+
+  async close(): Promise<void> {
+    for (const { spool } of this.#parts.values()) await spool.close();
+  }
+
+  async #addFiles(paths: readonly Uint8Array[]): Promise<void> {
+    for (const { path, ...place } of await Promise.all(paths.map((path) => this.#find(path, 'file')))) {
+      const full = this.#part(place).spool.add(path);
+      if (full !== undefined) await full;
+    }
+  }
+
+  #part(place: { cache: string; export: string }): ListPart {
+    const key = `${place.cache}\0${place.export}`;
+    const known = this.#parts.get(key);
+    if (known) return known;
+    if (this.#parts.size >= MAX_PARTS) {
+      throw new CliError(
+        `The files lie on more than ${MAX_PARTS} exports. Submit them export by export.`,
+        EXIT.usage,
+      );
+    }
+    const part: ListPart = { ...place, spool: new PathSpool(), directories: [] };
+    this.#parts.set(key, part);
+    return part;
+  }
+}
+
+/** Posts one list: as it is, streamed, or with directories as JSON, which holds both. */
+export async function sendList(client: ServiceClient, part: ListPart, wishes: FlushWishes): Promise<Answer> {
+  const { cache, spool, directories } = part;
+  const { labels, ...rest } = wishes;
+  if (directories.length === 0) {
+    const label = Object.entries(labels ?? {}).map(([key, value]) => `${key}=${value}`);
+    const path = withQuery('/v1/flushes', { cache, export: part.export, delimiter: 'nul', ...rest, label });
+    return client.request('POST', path, { content: spool.content(), timeoutMs: ACCEPT_TIMEOUT_MS });
+  }
+  if (spool.paths > MAX_JSON_PATHS || spool.bytes > MAX_JSON_BYTES) {
+    throw new CliError(
+      'A list this long cannot be sent together with --directory. Submit the list and the directories as two jobs.',
+      EXIT.usage,
+    );
+  }
+  const files: string[] = [];
+  const list = new PathList({ delimiter: 'nul', maxPathBytes: MAX_JSON_BYTES });
+  for await (const chunk of spool.content().chunks())
+    for (const path of list.push(chunk)) files.push(pathText(path));
+  const json = {
+    cache,
+    export: part.export,
+    ...(files.length > 0 && { files }),
+    directories,
+    ...rest,
+    labels,
+  };
+  return client.request('POST', '/v1/flushes', { json, timeoutMs: ACCEPT_TIMEOUT_MS });
+}

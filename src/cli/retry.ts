@@ -1,0 +1,54 @@
+import type { Command } from 'commander';
+import { jobSchema } from '../model/job.js';
+import { addServiceOptions, jobPath, type ServiceOptions, seconds, withService } from './client-options.js';
+import type { CliContext } from './context.js';
+import { EXIT, EXIT_HELP, type ExitCode } from './exit-codes.js';
+import { reportJob } from './job-report.js';
+import { writeJson, writeLine } from './output.js';
+import { openProgress } from './progress.js';
+import { parseBody } from './service-client.js';
+import { filesText } from './text.js';
+import { waitForJob } from './wait-for-job.js';
+
+interface RetryOptions extends ServiceOptions {
+  wait: boolean;
+  waitTimeout?: number;
+  json?: boolean;
+}
+
+export function registerRetry(program: Command, context: CliContext): void {
+  addServiceOptions(
+    program
+      .command('retry')
+      .summary('try the failed files of a job again')
+      .description('Makes a new job of the files that failed, expired or were canceled, and waits for it.')
+      .argument('<job>', 'id of a job that has ended'),
+  )
+    .option('--no-wait', 'print the id of the new job and return')
+    .addOption(seconds('--wait-timeout <time>', 'return with status 124 after this long; the job goes on'))
+    .option('--json', 'print the new job as one line of JSON')
+    .addHelpText('after', `\n${EXIT_HELP}\n\nExample:\n  writeback retry f01kam3q8x2v7c`)
+    .action(async (id: string, options: RetryOptions) => {
+      context.setExitCode(await retry(context, id, options));
+    });
+}
+
+function retry(context: CliContext, id: string, options: RetryOptions): Promise<ExitCode> {
+  return withService(context, options, async (client) => {
+    const json = options.json ?? false;
+    const answer = await client.request('POST', jobPath(id, '/retry'));
+    const job = parseBody(jobSchema, answer.body);
+    if (!options.wait) {
+      if (json) await writeJson(context.stdout, job);
+      else await writeLine(context.stdout, job.id);
+      return EXIT.succeeded;
+    }
+    const progress = openProgress(context, json);
+    if (!json) progress.note(`Job ${job.id}: ${filesText(job.progress.filesTotal)} of ${id} again`);
+    const timeoutMs = options.waitTimeout === undefined ? null : options.waitTimeout * 1000;
+    const ended = await waitForJob(client, job.id, { signal: context.signal, timeoutMs, progress }).finally(
+      () => progress.close(),
+    );
+    return reportJob(context, client, ended, json);
+  });
+}

@@ -1,0 +1,196 @@
+import type { Command } from 'commander';
+import { type Job, jobSchema } from '../model/job.js';
+import {
+  DIALECTS,
+  type Dialect,
+  FLUSH_MODES,
+  type FlushMode,
+  PATHS_ARE,
+  type PathsAre,
+} from '../model/words.js';
+import { CliError } from './cli-error.js';
+import {
+  addServiceOptions,
+  choice,
+  collect,
+  parseLabels,
+  type ServiceOptions,
+  seconds,
+  withService,
+} from './client-options.js';
+import type { CliContext } from './context.js';
+import { EXIT, EXIT_HELP, type ExitCode, worstExitCode } from './exit-codes.js';
+import { type FlushList, openList, sendList } from './flush-list.js';
+import { reportJob } from './job-report.js';
+import { writeJson, writeLine } from './output.js';
+import { givenPaths } from './path-source.js';
+import { openProgress } from './progress.js';
+import { parseBody, type ServiceClient } from './service-client.js';
+import { filesText } from './text.js';
+import { waitForJob } from './wait-for-job.js';
+
+export interface SubmitOptions extends ServiceOptions {
+  filesFrom?: string;
+  nul?: boolean;
+  directory?: string[];
+  include?: string[];
+  exclude?: string[];
+  cache?: string;
+  export?: string;
+  pathsAre?: PathsAre;
+  dialect?: Dialect;
+  mode?: FlushMode;
+  sync?: boolean;
+  label?: string[];
+  fileTimeout?: number;
+  deadline?: number;
+  wait: boolean;
+  waitTimeout?: number;
+  json?: boolean;
+}
+
+const HELP = `
+Without --export the paths are local ones: the mount table tells which cache, export and file they are. Files on
+several exports become one job each.
+
+${EXIT_HELP}
+
+Examples:
+  writeback submit /mnt/cache/run42/out.*
+  find /mnt/cache/run42 -name '*.h5' -print0 | writeback submit --files-from - -0
+  writeback submit --cache projects --export /exp1 --label run=42 run42/out.0 run42/out.1
+  writeback submit --cache projects --export /exp1 --directory run42 --exclude '**/*.tmp'
+  id=$(writeback submit --no-wait --files-from list.txt) && writeback wait "$id"`;
+
+export function registerSubmit(program: Command, context: CliContext): void {
+  addServiceOptions(
+    program
+      .command('submit')
+      .summary('have files written back, and wait until they are')
+      .description(
+        'Asks the service to have files written back to long-term storage, and waits until they are.',
+      )
+      .argument('[file...]', 'files to write back'),
+  )
+    .option('-f, --files-from <list>', 'read more files from a list, one per line; - is standard input')
+    .option('-0, --nul', 'the paths of the list end in NUL (as of find -print0)')
+    .option('-d, --directory <dir>', 'everything below this directory (repeatable)', collect)
+    .option('--include <glob>', 'of the directories only what matches below them (repeatable)', collect)
+    .option('--exclude <glob>', 'of the directories not what matches below them (repeatable)', collect)
+    .option('-c, --cache <name>', 'the cache: a name that the service has configured, or an address')
+    .option('-e, --export <path>', 'the export that holds the files')
+    .addOption(choice('--paths-are <form>', 'with --export: which name of a file the paths are', PATHS_ARE))
+    .addOption(choice('--dialect <dialect>', 'of a cache that is named by its address', DIALECTS))
+    .addOption(choice('--mode <mode>', 'start flushes and poll them, or one call per file', FLUSH_MODES))
+    .option('--sync', 'same as --mode sync')
+    .option('-l, --label <key=value>', 'find the job by it later (repeatable)', collect)
+    .addOption(seconds('--file-timeout <time>', 'give a file up this long after it was begun, e.g. 90s, 15m'))
+    .addOption(seconds('--deadline <time>', 'give the rest up after this long, e.g. 2h'))
+    .option('--no-wait', 'print the id of the job and return')
+    .addOption(seconds('--wait-timeout <time>', 'return with status 124 after this long; the job goes on'))
+    .option('--json', 'print the job that ended as one line of JSON')
+    .addHelpText('after', HELP)
+    .action(async (files: string[], options: SubmitOptions) => {
+      context.setExitCode(await submit(context, files, options));
+    });
+}
+
+async function submit(
+  context: CliContext,
+  files: readonly string[],
+  options: SubmitOptions,
+): Promise<ExitCode> {
+  checkOptions(files, options);
+  return withService(context, options, async (client) => {
+    const list = await openList(context, client, options);
+    try {
+      const source = { names: files, filesFrom: options.filesFrom ?? null, nul: options.nul ?? false };
+      const warn = (sentence: string): void => void context.stderr.write(`writeback: ${sentence}\n`);
+      await list.take(givenPaths(context, source, warn), options.directory ?? []);
+      const jobs = await submitAll(context, client, list, options);
+      if (!options.wait) return EXIT.succeeded;
+      return await waitForAll(context, client, jobs, options);
+    } finally {
+      await list.close();
+    }
+  });
+}
+
+function checkOptions(files: readonly string[], options: SubmitOptions): void {
+  const wrong = (sentence: string): never => {
+    throw new CliError(`${sentence} (writeback submit --help shows how.)`, EXIT.usage);
+  };
+  if (files.length === 0 && options.filesFrom === undefined && options.directory === undefined) {
+    wrong('Name files, or a list with --files-from, or a --directory.');
+  }
+  if (files.includes('')) wrong('A file name is empty.');
+  if (options.nul && options.filesFrom === undefined)
+    wrong('-0 says how a list is read: it needs --files-from.');
+  if (options.export !== undefined && options.cache === undefined) wrong('--export needs --cache.');
+  if (options.pathsAre !== undefined && options.export === undefined) {
+    wrong('--paths-are needs --cache and --export; without them the paths are local ones.');
+  }
+  if ((options.include ?? options.exclude) !== undefined && options.directory === undefined) {
+    wrong('--include and --exclude choose within a --directory.');
+  }
+  if (options.sync && options.mode === 'async') wrong('--sync and --mode async contradict each other.');
+  if (!options.wait && options.waitTimeout !== undefined) wrong('--no-wait has no use for --wait-timeout.');
+}
+
+/** Posts every list. Nothing was posted before all of them were read to their end. */
+async function submitAll(
+  context: CliContext,
+  client: ServiceClient,
+  list: FlushList,
+  options: SubmitOptions,
+): Promise<Job[]> {
+  const jobs: Job[] = [];
+  for (const part of list.parts()) {
+    const labels = parseLabels(options.label);
+    const answer = await sendList(client, part, {
+      pathsAre: options.pathsAre,
+      dialect: options.dialect,
+      mode: options.sync ? 'sync' : options.mode,
+      fileTimeoutSeconds: options.fileTimeout,
+      deadlineSeconds: options.deadline,
+      labels,
+    }).catch((error: unknown) => {
+      if (jobs.length > 0) context.stderr.write(`writeback: submitted before that: ${idsOf(jobs)}\n`);
+      throw error;
+    });
+    const job = parseBody(jobSchema, answer.body);
+    jobs.push(job);
+    if (!options.wait) {
+      if (options.json) await writeJson(context.stdout, job);
+      else await writeLine(context.stdout, job.id);
+    } else if (!options.json) {
+      const total = `${filesText(job.progress.filesTotal)}${job.progress.filesTotalFinal ? '' : ' so far'}`;
+      context.stderr.write(`Job ${job.id}: ${total} on ${job.cache}, export ${job.export}\n`);
+    }
+  }
+  return jobs;
+}
+
+function idsOf(jobs: readonly Job[]): string {
+  return jobs.map((job) => job.id).join(', ');
+}
+
+/** One after the other: they run side by side whatever we look at. */
+async function waitForAll(
+  context: CliContext,
+  client: ServiceClient,
+  jobs: readonly Job[],
+  options: SubmitOptions,
+): Promise<ExitCode> {
+  const endAt = options.waitTimeout === undefined ? null : Date.now() + options.waitTimeout * 1000;
+  const codes: ExitCode[] = [];
+  for (const { id } of jobs) {
+    const progress = openProgress(context, options.json ?? false);
+    const timeoutMs = endAt === null ? null : Math.max(1, endAt - Date.now());
+    const ended = await waitForJob(client, id, { signal: context.signal, timeoutMs, progress }).finally(() =>
+      progress.close(),
+    );
+    codes.push(await reportJob(context, client, ended, options.json ?? false));
+  }
+  return worstExitCode(codes);
+}
