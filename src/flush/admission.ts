@@ -1,0 +1,157 @@
+import { Alarm, type TimerWheel } from './timer-wheel.js';
+
+/** A file that wants to begin its flush. */
+export interface Candidate {
+  /** It has a slot now, and must give it back with `leave`. */
+  admitted(): void;
+}
+
+/** Gives out flush starts where the rate is limited elsewhere, for all processes together. */
+export type StartSource = (wanted: number) => Promise<{
+  /** Flushes that may begin now, 0 to `wanted`. */
+  granted: number;
+  /** When to ask again, if fewer were granted than asked. */
+  waitMs: number;
+}>;
+
+/** How long to wait before a start source that failed is asked again. */
+const SOURCE_RETRY_MS = 1000;
+/** The bucket holds this much of a second's starts, and at least one. */
+const BURST_SECONDS = 0.25;
+
+/**
+ * Lets flushes begin: as many at a time as there are slots, and no more per second than allowed, first come first
+ * served over all runs of a session. Both limits may change at any time; lowering them ends nothing that has begun.
+ */
+export class Admission extends Alarm {
+  outstanding = 0;
+  maxOutstanding = 0;
+  readonly #wheel: TimerWheel;
+  readonly #source: StartSource | null;
+  readonly #waiting = new Set<Candidate>();
+  #slots: number;
+  #perSecond: number | null;
+  /** Starts that may be used now. */
+  #starts = 1;
+  #refilledAt = performance.now();
+  #asking = false;
+
+  constructor(wheel: TimerWheel, slots: number, perSecond: number | null, source: StartSource | null) {
+    super();
+    this.#wheel = wheel;
+    this.#slots = slots;
+    this.#perSecond = perSecond;
+    this.#source = source;
+    if (source !== null) this.#starts = 0;
+  }
+
+  get slots(): number {
+    return this.#slots;
+  }
+
+  set slots(slots: number) {
+    this.#slots = slots;
+    this.#admit();
+  }
+
+  get perSecond(): number | null {
+    return this.#perSecond;
+  }
+
+  set perSecond(perSecond: number | null) {
+    this.#refill();
+    this.#perSecond = perSecond;
+    this.#admit();
+  }
+
+  get waiting(): number {
+    return this.#waiting.size;
+  }
+
+  /** True: it has a slot, and `admitted` is not called. False: it waits for `admitted`. */
+  enter(candidate: Candidate): boolean {
+    if (this.#waiting.size === 0 && this.outstanding < this.#slots && this.#takeStart()) {
+      this.#occupy();
+      return true;
+    }
+    this.#waiting.add(candidate);
+    this.#admit();
+    return false;
+  }
+
+  /** It no longer waits. */
+  withdraw(candidate: Candidate): void {
+    this.#waiting.delete(candidate);
+    if (this.#waiting.size === 0) this.#wheel.clear(this);
+  }
+
+  leave(): void {
+    this.outstanding--;
+    if (this.#waiting.size > 0) this.#admit();
+  }
+
+  override ring(): void {
+    this.#admit();
+  }
+
+  #occupy(): void {
+    this.outstanding++;
+    if (this.outstanding > this.maxOutstanding) this.maxOutstanding = this.outstanding;
+  }
+
+  #admit(): void {
+    for (const candidate of this.#waiting) {
+      if (this.outstanding >= this.#slots) return;
+      if (!this.#takeStart()) {
+        this.#waitForStarts();
+        return;
+      }
+      this.#waiting.delete(candidate);
+      this.#occupy();
+      candidate.admitted();
+    }
+  }
+
+  #takeStart(): boolean {
+    if (this.#source === null) {
+      if (this.#perSecond === null) return true;
+      if (this.#starts < 1) this.#refill();
+    }
+    if (this.#starts < 1) return false;
+    this.#starts--;
+    return true;
+  }
+
+  #refill(): void {
+    const now = performance.now();
+    if (this.#source === null && this.#perSecond !== null) {
+      const most = Math.max(1, this.#perSecond * BURST_SECONDS);
+      const gained = ((now - this.#refilledAt) / 1000) * this.#perSecond;
+      this.#starts = Math.min(most, this.#starts + gained);
+    }
+    this.#refilledAt = now;
+  }
+
+  #waitForStarts(): void {
+    if (this.#source === null) {
+      this.#wheel.set(this, ((1 - this.#starts) / (this.#perSecond ?? 1)) * 1000);
+      return;
+    }
+    if (this.#asking || this.dueTick >= 0) return;
+    this.#asking = true;
+    const wanted = Math.min(this.#waiting.size, this.#slots - this.outstanding);
+    this.#source(wanted).then(
+      ({ granted, waitMs }) => {
+        this.#asking = false;
+        this.#starts += granted;
+        if (this.#waiting.size === 0) return;
+        if (granted === 0) this.#wheel.set(this, Math.max(1, waitMs));
+        else this.#admit();
+      },
+      () => {
+        this.#asking = false;
+        if (this.#waiting.size > 0) this.#wheel.set(this, SOURCE_RETRY_MS);
+      },
+    );
+  }
+}

@@ -1,0 +1,629 @@
+import type { FileError, FileErrorCode } from '../model/errors.js';
+import type { Phase, TerminalFileState } from '../model/words.js';
+import type { Driven, FlushDriver } from './driver.js';
+import { GIVEN_UP } from './driver.js';
+import { Fault } from './fault.js';
+import { FileTask, seconds } from './file-task.js';
+import { hpcCacheAsync, hpcCacheSync } from './hpc-cache.js';
+import { PathForms } from './path-forms.js';
+import type { Resolver } from './resolver.js';
+import { rfc1813 } from './rfc1813.js';
+import type { FlushSession } from './session.js';
+import { Alarm } from './timer-wheel.js';
+import type { FlushFile, FlushOptions, FlushOutcome } from './types.js';
+
+/** The reason of an abort after which unfinished files are not ended but belong to the caller again. */
+export class HandBack extends Error {
+  constructor(message = 'handed back') {
+    super(message);
+    this.name = 'HandBack';
+  }
+}
+
+/** The target does not answer (`whenDown: 'hand-back'`). Files that have not come out are the caller's again. */
+export class TargetDownError extends Error {
+  readonly code: FileErrorCode;
+
+  constructor(code: FileErrorCode, message: string) {
+    super(message);
+    this.name = 'TargetDownError';
+    this.code = code;
+  }
+}
+
+/** Files taken up beyond those that can be in flight: so many are resolved while others are flushed. */
+const AHEAD = 128;
+/** How often it is looked at whether the target still answers, where that counts. */
+const WATCH_MS = 250;
+
+/**
+ * Flushes files of one export; outcomes come as files end, in no order. Every file that goes in comes out exactly
+ * once, except after an abort with `HandBack` and a TargetDownError.
+ *
+ * `files` is read lazily: no more than are being worked on and `AHEAD` are taken up, and fewer if outcomes are not
+ * taken. After an abort, the job's deadline or a refusal of the whole target it is read to its end and what comes
+ * is ended at once; an input that can stall has to end by itself then.
+ *
+ * A file's clock (`fileTimeoutMs`, `durationMs`) does not run while it waits for a slot or for the rate.
+ *
+ * Iterate it once; ending the iteration early gives up what is unfinished.
+ * @throws {TargetDownError} from the iteration; also whatever `files` throws, once the files before it have ended
+ */
+export function flushFiles(
+  session: FlushSession,
+  files: Iterable<FlushFile> | AsyncIterable<FlushFile>,
+  options: FlushOptions,
+  signal: AbortSignal,
+): AsyncIterableIterator<FlushOutcome> {
+  return new FlushRun(session, files, options, signal);
+}
+
+type Taker = {
+  resolve: (result: IteratorResult<FlushOutcome>) => void;
+  reject: (error: unknown) => void;
+};
+
+/** How files end that are not tried any more. */
+interface Ending {
+  state: TerminalFileState;
+  code: FileErrorCode;
+  nfsStatus: number | null;
+  phase: Phase | null;
+  /** Stands in front of what the file was doing; or, with `alone`, instead of it. */
+  message: string;
+  alone: boolean;
+}
+
+class FlushRun extends Alarm implements AsyncIterableIterator<FlushOutcome> {
+  readonly #session: FlushSession;
+  readonly #files: Iterable<FlushFile> | AsyncIterable<FlushFile>;
+  readonly #options: FlushOptions;
+  readonly #signal: AbortSignal;
+  readonly #forms: PathForms;
+  readonly #driver: FlushDriver;
+  readonly #calls = new AbortController();
+  #resolver: Resolver | null = null;
+  #startedAt = 0;
+
+  /**
+   * The files being worked on, by clock. In the first two the oldest has the earliest deadline, because all have the
+   * same time: taken up, and begun again when they got a slot they had waited for. Waiting ones have no deadline.
+   */
+  readonly #taken = new Set<FileTask>();
+  readonly #begun = new Set<FileTask>();
+  readonly #waiting = new Set<FileTask>();
+
+  #input: Iterator<FlushFile> | AsyncIterator<FlushFile> | null = null;
+  #inputAsync = false;
+  #inputEnded = false;
+  #pulling = false;
+  #ending: Ending | null = null;
+  #error: { value: unknown } | null = null;
+  #finished = false;
+
+  #outcomes: FlushOutcome[] = [];
+  #outcomesHead = 0;
+  readonly #takers: Taker[] = [];
+
+  /** Date.now() for which the alarm is set. */
+  #alarmAt = Number.POSITIVE_INFINITY;
+  /** Date.now() since when some file waits for an answer; 0: none does. */
+  #askingSince = 0;
+  #probing = false;
+  #awayFault: Fault | null = null;
+
+  constructor(
+    session: FlushSession,
+    files: Iterable<FlushFile> | AsyncIterable<FlushFile>,
+    options: FlushOptions,
+    signal: AbortSignal,
+  ) {
+    super();
+    this.#session = session;
+    this.#files = files;
+    this.#options = options;
+    this.#signal = signal;
+    this.#forms = new PathForms(session.exportPath, options);
+    this.#driver =
+      options.dialect === 'rfc1813' ? rfc1813 : options.mode === 'sync' ? hpcCacheSync : hpcCacheAsync;
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  next(): Promise<IteratorResult<FlushOutcome>> {
+    if (this.#input === null && !this.#finished) this.#start();
+    const outcome = this.#outcomes[this.#outcomesHead];
+    if (outcome !== undefined) {
+      this.#outcomesHead++;
+      if (this.#outcomesHead === this.#outcomes.length) {
+        this.#outcomes = [];
+        this.#outcomesHead = 0;
+      }
+      this.#pull();
+      return Promise.resolve({ done: false, value: outcome });
+    }
+    return new Promise((resolve, reject) => {
+      this.#takers.push({ resolve, reject });
+      this.#pull();
+      this.#settle();
+    });
+  }
+
+  return(): Promise<IteratorResult<FlushOutcome>> {
+    this.#stop(null);
+    this.#outcomes = [];
+    this.#outcomesHead = 0;
+    return Promise.resolve({ done: true, value: undefined });
+  }
+
+  sessionClosed(): void {
+    this.#endAll({ ...CANCELED, message: 'the session was closed' });
+  }
+
+  // Taking files up.
+
+  #start(): void {
+    this.#startedAt = Date.now();
+    if (Symbol.asyncIterator in this.#files) {
+      this.#input = this.#files[Symbol.asyncIterator]();
+      this.#inputAsync = true;
+    } else {
+      this.#input = this.#files[Symbol.iterator]();
+    }
+    this.#session.join(this);
+    if (this.#signal.aborted) this.#onAbort();
+    else this.#signal.addEventListener('abort', this.#onAbort);
+    this.#setAlarm(this.#options.deadlineAt ?? Number.POSITIVE_INFINITY);
+  }
+
+  #pull(): void {
+    if (this.#pulling || this.#inputEnded || this.#input === null) return;
+    this.#pulling = true;
+    try {
+      while (this.#hasRoom() && !this.#inputEnded) {
+        const pulled = this.#input.next();
+        if (this.#inputAsync) {
+          (pulled as Promise<IteratorResult<FlushFile>>).then(this.#onPulled, this.#onPullFailed);
+          return;
+        }
+        this.#accept(pulled as IteratorResult<FlushFile>);
+      }
+    } catch (error) {
+      this.#inputFailed(error);
+    }
+    this.#pulling = false;
+  }
+
+  readonly #onPulled = (pulled: IteratorResult<FlushFile>) => {
+    this.#pulling = false;
+    if (this.#finished) return;
+    this.#accept(pulled);
+    this.#pull();
+    this.#settle();
+  };
+
+  readonly #onPullFailed = (error: unknown) => {
+    this.#pulling = false;
+    this.#inputFailed(error);
+    this.#settle();
+  };
+
+  #inputFailed(error: unknown): void {
+    this.#inputEnded = true;
+    this.#error ??= { value: error };
+  }
+
+  get #live(): number {
+    return this.#taken.size + this.#begun.size + this.#waiting.size;
+  }
+
+  #hasRoom(): boolean {
+    const undelivered = this.#outcomes.length - this.#outcomesHead;
+    return this.#live + undelivered < this.#session.inFlight + AHEAD;
+  }
+
+  #accept(pulled: IteratorResult<FlushFile>): void {
+    if (pulled.done) {
+      this.#inputEnded = true;
+      return;
+    }
+    const file = pulled.value;
+    const now = Date.now();
+    if (this.#ending !== null) {
+      this.#deliver(untried(file, this.#ending));
+      return;
+    }
+    const path = this.#forms.read(file.path);
+    if (path instanceof Fault) {
+      this.#deliver({ ...untried(file, ENDED_BY_ITSELF), firstError: path.error, lastError: path.error });
+      return;
+    }
+    const deadlineAt = this.#deadline(now);
+    const run = { startedAt: this.#startedAt, signal: this.#calls.signal, clock: this.#taken };
+    const task = new FileTask(file, path, this.#session, run, deadlineAt, now);
+    this.#taken.add(task);
+    this.#setAlarm(
+      this.#options.whenDown === 'hand-back' ? Math.min(deadlineAt, now + WATCH_MS) : deadlineAt,
+    );
+    void this.#work(task);
+  }
+
+  #deadline(now: number): number {
+    return Math.min(now + this.#options.fileTimeoutMs, this.#options.deadlineAt ?? Number.POSITIVE_INFINITY);
+  }
+
+  // The way of one file.
+
+  async #work(task: FileTask): Promise<void> {
+    try {
+      while (!task.ended) {
+        const result = await this.#attempt(task);
+        if (task.ended) return;
+        if (!(result instanceof Fault)) {
+          this.#succeeded(task, result);
+          return;
+        }
+        const pauseMs = this.#afterFault(task, result);
+        if (task.ended) return;
+        this.#session.retries++;
+        if (pauseMs > 0) {
+          task.does('backing-off', Date.now());
+          await task.pause(pauseMs);
+        }
+      }
+    } catch (error) {
+      // A mistake of ours: better the whole run fails loudly than one file silently.
+      this.#stop({ value: error });
+    }
+  }
+
+  /** One try: mount, resolve, wait for a slot, drive; what an earlier try got is kept. */
+  async #attempt(task: FileTask): Promise<Driven | Fault> {
+    const session = this.#session;
+    if (session.mounted === null) {
+      task.does('mounting', Date.now());
+      const fault = await session.mount();
+      if (fault !== null || task.ended) return fault ?? GIVEN_UP;
+    }
+    const mounted = session.mounted;
+    if (mounted === null) return GIVEN_UP;
+    this.#resolver ??= mounted.resolver(this.#forms);
+    task.calls = mounted.calls;
+    if (!task.resolved) {
+      const now = Date.now();
+      task.does('resolving', now);
+      task.startWalk(now);
+      const found = await this.#resolver.file(task.path, task);
+      if (task.ended || found instanceof Fault) return found instanceof Fault ? found : GIVEN_UP;
+      task.found(found.handle, found.attributes, found.directory);
+    }
+    if (!task.hasSlot) {
+      if (session.admission.enter(task)) task.hasSlot = true;
+      else await this.#waitForSlot(task);
+      if (task.ended) return GIVEN_UP;
+    }
+    task.does('flushing', Date.now());
+    return this.#driver.flush(task);
+  }
+
+  async #waitForSlot(task: FileTask): Promise<void> {
+    const waitingSince = Date.now();
+    task.does('waiting', waitingSince);
+    this.#moveTo(task, this.#waiting);
+    await task.untilAdmitted();
+    if (task.ended) return;
+    const now = Date.now();
+    task.startedAt += now - waitingSince;
+    task.limit.deadlineAt = this.#deadline(now);
+    this.#moveTo(task, this.#begun);
+    this.#setAlarm(task.limit.deadlineAt);
+  }
+
+  #moveTo(task: FileTask, clock: Set<FileTask>): void {
+    task.clock.delete(task);
+    task.clock = clock;
+    clock.add(task);
+  }
+
+  /** Ends the file, or tells how long to wait before the next try. */
+  #afterFault(task: FileTask, fault: Fault): number {
+    const { retry } = this.#session;
+    if (fault.remedy === 'target-refuses') {
+      this.#endAll({ ...ENDED_BY_ITSELF, ...fault.error });
+      return 0;
+    }
+    if (fault.remedy === 'again') {
+      if (Date.now() >= task.limit.deadlineAt) this.#expire(task, Date.now());
+      return 1;
+    }
+    if (fault.error.code === 'CANCELED') {
+      this.#finish(task, 'canceled', fault.error);
+      return 0;
+    }
+    this.#note(task, fault);
+    switch (fault.remedy) {
+      case 'none':
+        break;
+      case 'few':
+        task.underWay = false;
+        task.fewTries++;
+        if (task.fewTries < retry.fewTries) return retry.fewMinMs * 3 ** (task.fewTries - 1);
+        break;
+      case 'later':
+        return Math.min(retry.laterMinMs * 2 ** task.laters++, retry.laterMaxMs);
+      case 'lookup':
+        task.lose();
+        if (task.lookups++ === 0) return 0;
+        break;
+      case 'remount':
+        if (task.remounts++ === 0) return 0;
+        break;
+      case 'restart':
+        if (task.attempts < retry.restartTries) return retry.restartMinMs * 2 ** (task.attempts - 1);
+        break;
+      case 'target-away':
+        this.#awayFault = fault;
+        return Math.min(retry.awayMinMs * 2 ** task.aways++, retry.awayMaxMs);
+    }
+    this.#finish(task, 'failed', task.lastError);
+    return 0;
+  }
+
+  #note(task: FileTask, { error, remedy }: Fault): void {
+    // The same answer again and again is one error; building its text each time would be the dearest part of waiting.
+    if (remedy === 'later' && task.lastError?.code === error.code && task.lastError.phase === error.phase)
+      return;
+    const about = error.phase === 'resolve' ? `; ${this.#forms.explain(task.path)}` : '';
+    task.note(about === '' ? error : { ...error, message: error.message + about });
+  }
+
+  // Ends.
+
+  #succeeded(task: FileTask, driven: Driven): void {
+    const attributes = driven.attributes ?? task.attributes;
+    task.end();
+    this.#deliver({
+      index: task.file.index,
+      path: task.file.path,
+      state: 'succeeded',
+      outcome: driven.outcome,
+      evidence: driven.evidence,
+      attempts: task.attempts,
+      firstError: task.firstError,
+      lastError: task.lastError,
+      size: attributes?.size ?? null,
+      mtimeMs: attributes?.mtimeMs ?? null,
+      durationMs: Date.now() - task.startedAt,
+    });
+    this.#pull();
+    this.#settle();
+  }
+
+  #finish(task: FileTask, state: TerminalFileState, error: FileError | null): void {
+    task.end();
+    const { attributes } = task;
+    const now = Date.now();
+    this.#deliver({
+      index: task.file.index,
+      path: task.file.path,
+      state,
+      outcome: null,
+      evidence: null,
+      attempts: task.attempts,
+      firstError: task.firstError ?? error,
+      lastError: error,
+      size: attributes?.size ?? null,
+      mtimeMs: attributes?.mtimeMs ?? null,
+      durationMs: now - task.startedAt - (task.activity === 'waiting' ? now - task.activitySince : 0),
+    });
+    this.#pull();
+    this.#settle();
+  }
+
+  #expire(task: FileTask, now: number): void {
+    const after = `not done within ${seconds(this.#options.fileTimeoutMs)}`;
+    this.#finish(task, 'expired', {
+      code: 'DEADLINE',
+      nfsStatus: task.lastError?.nfsStatus ?? null,
+      phase: phaseOf(task),
+      message: `${after}: ${task.doing(now)}`,
+    });
+  }
+
+  /** Ends what is being worked on and all that is still to come. */
+  #endAll(ending: Ending): void {
+    if (this.#finished) return;
+    this.#ending ??= ending;
+    this.#calls.abort();
+    const now = Date.now();
+    for (const task of this.#tasks()) {
+      // Ending a file gives its slot away; one that got it just now is in the list as well.
+      if (task.ended) continue;
+      const { state, code, nfsStatus, message, alone } = ending;
+      this.#finish(task, state, {
+        code,
+        nfsStatus: nfsStatus ?? task.lastError?.nfsStatus ?? null,
+        phase: ending.phase ?? phaseOf(task),
+        message: alone ? message : `${message}: ${task.doing(now)}`,
+      });
+    }
+    this.#pull();
+    this.#settle();
+  }
+
+  /** Ends the run; unfinished files get no outcome. */
+  #stop(error: { value: unknown } | null): void {
+    if (this.#finished) return;
+    this.#error ??= error;
+    this.#calls.abort();
+    for (const task of this.#tasks()) task.end();
+    if (!this.#inputEnded) {
+      this.#inputEnded = true;
+      // Not waited for: an input that stalls must not hold up the end. Its error has nobody left to tell it to.
+      const returned = this.#input?.return?.();
+      if (this.#inputAsync) (returned as Promise<unknown> | undefined)?.then(undefined, () => undefined);
+    }
+    this.#settle();
+  }
+
+  #tasks(): FileTask[] {
+    return [...this.#taken, ...this.#begun, ...this.#waiting];
+  }
+
+  #deliver(outcome: FlushOutcome): void {
+    const taker = this.#takers.shift();
+    if (taker === undefined) this.#outcomes.push(outcome);
+    else taker.resolve({ done: false, value: outcome });
+  }
+
+  /** If all is over: cleans up, and tells those that wait for more. */
+  #settle(): void {
+    if (!this.#inputEnded || this.#live > 0) return;
+    if (!this.#finished) {
+      this.#finished = true;
+      this.#calls.abort();
+      this.#session.wheel.clear(this);
+      this.#session.part(this);
+      this.#signal.removeEventListener('abort', this.#onAbort);
+    }
+    while (this.#takers.length > 0) {
+      const taker = this.#takers.shift();
+      const error = this.#error;
+      this.#error = null;
+      if (error === null) taker?.resolve({ done: true, value: undefined });
+      else taker?.reject(error.value);
+    }
+  }
+
+  readonly #onAbort = () => {
+    if (this.#signal.reason instanceof HandBack) this.#stop(null);
+    else this.#endAll(CANCELED);
+  };
+
+  // Time.
+
+  #setAlarm(at: number): void {
+    if (at >= this.#alarmAt) return;
+    this.#alarmAt = at;
+    this.#session.wheel.set(this, Math.max(0, at - Date.now()));
+  }
+
+  /** Something may be over: the oldest files' time, the job's, or the patience with a silent target. */
+  override ring(): void {
+    this.#alarmAt = Number.POSITIVE_INFINITY;
+    if (this.#finished) return;
+    const now = Date.now();
+    const { deadlineAt, whenDown } = this.#options;
+    if (deadlineAt !== null && now >= deadlineAt) {
+      this.#endAll(PAST_DEADLINE);
+      return;
+    }
+    for (const clock of [this.#taken, this.#begun]) {
+      for (const task of clock) {
+        if (task.limit.deadlineAt > now) {
+          this.#setAlarm(task.limit.deadlineAt);
+          break;
+        }
+        this.#expire(task, now);
+      }
+    }
+    if (whenDown === 'hand-back' && this.#live > 0 && this.#targetIsDown(now)) {
+      const { error } = this.#awayFault ?? {};
+      const silence = `no answer from ${this.#session.where} for ${seconds(this.#options.holdAfterMs)}`;
+      const message = this.#session.down ?? error?.message;
+      this.#stop({
+        value: new TargetDownError(
+          error?.code ?? 'UNREACHABLE',
+          message === undefined ? silence : `${silence}: ${message}`,
+        ),
+      });
+      return;
+    }
+    if (this.#live === 0) return;
+    if (deadlineAt !== null) this.#setAlarm(deadlineAt);
+    if (whenDown === 'hand-back') this.#setAlarm(now + WATCH_MS);
+  }
+
+  /** True once files have waited for any answer of the target for `holdAfterMs`. */
+  #targetIsDown(now: number): boolean {
+    let asking = false;
+    for (const task of this.#tasks()) {
+      asking =
+        task.activity === 'mounting' ||
+        task.activity === 'resolving' ||
+        (task.activity === 'flushing' && task.calling !== null) ||
+        (task.activity === 'backing-off' && task.aways > 0);
+      if (asking) break;
+    }
+    if (!asking) {
+      this.#askingSince = 0;
+      return false;
+    }
+    if (this.#askingSince === 0) this.#askingSince = now;
+    const silentMs = now - Math.max(this.#askingSince, this.#session.answeredAt);
+    const { holdAfterMs } = this.#options;
+    // A synchronous flush may be silent for long. What a living server answers at once tells that it lives.
+    if (silentMs >= holdAfterMs / 2 && !this.#probing) {
+      this.#probing = true;
+      const probed = () => {
+        this.#probing = false;
+      };
+      this.#session.probe(now + holdAfterMs).then(probed, probed);
+    }
+    return silentMs >= holdAfterMs;
+  }
+}
+
+const ENDED_BY_ITSELF: Ending = {
+  state: 'failed',
+  code: 'INVALID_PATH',
+  nfsStatus: null,
+  phase: null,
+  message: '',
+  alone: true,
+};
+
+const CANCELED: Ending = {
+  state: 'canceled',
+  code: 'CANCELED',
+  nfsStatus: null,
+  phase: null,
+  message: 'canceled',
+  alone: false,
+};
+
+const PAST_DEADLINE: Ending = {
+  state: 'expired',
+  code: 'DEADLINE',
+  nfsStatus: null,
+  phase: null,
+  message: 'the deadline of the job passed',
+  alone: false,
+};
+
+function untried(file: FlushFile, ending: Ending): FlushOutcome {
+  const { code, nfsStatus, alone } = ending;
+  const message = alone ? ending.message : `${ending.message} before this file was begun`;
+  const error: FileError = { code, nfsStatus, phase: ending.phase ?? 'intake', message };
+  return {
+    index: file.index,
+    path: file.path,
+    state: ending.state,
+    outcome: null,
+    evidence: null,
+    attempts: 0,
+    firstError: error,
+    lastError: error,
+    size: null,
+    mtimeMs: null,
+    durationMs: 0,
+  };
+}
+
+function phaseOf(task: FileTask): Phase {
+  if (task.session.mounted === null) return 'mount';
+  if (!task.resolved) return 'resolve';
+  return task.underWay ? 'poll' : 'flush';
+}
