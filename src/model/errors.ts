@@ -156,6 +156,7 @@ export const API_ERRORS = {
   UNSUPPORTED_MEDIA_TYPE: { status: 415, title: 'The media type is not supported' },
   UNKNOWN_CACHE: { status: 422, title: 'The cache is not known' },
   ADDRESS_NOT_ALLOWED: { status: 403, title: 'The address is not within the allowed networks' },
+  CROSS_SITE: { status: 403, title: 'Requests from pages of other sites are not taken' },
   UNKNOWN_EXPORT: { status: 422, title: 'The export is not one of the cache' },
   JOB_NOT_FOUND: { status: 404, title: 'There is no such job' },
   JOB_GONE: { status: 410, title: 'The job ended and its retention is over' },

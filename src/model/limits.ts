@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { cacheConfigSchema } from './cache.js';
+import { DIALECTS } from './words.js';
 
 /** What one request, and all requests together, may ask of the service. Part of the configuration. */
 
@@ -75,6 +76,10 @@ export const adHocSchema = z.strictObject({
       description:
         'Networks (CIDR) whose addresses requests may name as "cache". Wider ones make the service call any of their hosts on behalf of any caller.',
     }),
+  dialect: z.enum(DIALECTS).default('hpc-cache').meta({
+    description:
+      'The dialect when the request names none. hpc-cache is the safe one: a server that does not know it is found out, and the job says so.',
+  }),
   ...cacheConfigSchema.pick({
     clientMount: true,
     credential: true,

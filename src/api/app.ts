@@ -1,0 +1,140 @@
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
+import fastifySwagger from '@fastify/swagger';
+import fastifySwaggerUi from '@fastify/swagger-ui';
+import Fastify, {
+  type FastifyBaseLogger,
+  type FastifyInstance,
+  type FastifyRequest,
+  LogController,
+} from 'fastify';
+import { serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod';
+import { type BodyLimits, readJson } from './body.js';
+import type { ApiDeps, RouteContext } from './deps.js';
+import { openApiOptions } from './openapi.js';
+import { refuseConnection, sendProblem } from './problem.js';
+import { addRequestRules, refuseOtherMethods } from './request-rules.js';
+import { cancelJob } from './routes/cancel-job.js';
+import { getCache } from './routes/get-cache.js';
+import { getJob } from './routes/get-job.js';
+import { healthz } from './routes/healthz.js';
+import { listCaches } from './routes/list-caches.js';
+import { listErrors } from './routes/list-errors.js';
+import { listFiles } from './routes/list-files.js';
+import { listJobs } from './routes/list-jobs.js';
+import { openapiJson } from './routes/openapi-json.js';
+import { pauseCache } from './routes/pause-cache.js';
+import { postFlushes } from './routes/post-flushes.js';
+import { readyz } from './routes/readyz.js';
+import { resumeCache } from './routes/resume-cache.js';
+import { retryJob } from './routes/retry-job.js';
+import { Targets } from './target.js';
+import { Waiters } from './waiters.js';
+
+/** JSON bodies of everything but POST /v1/flushes. */
+const SMALL_BODY_BYTES = 64 * 1024;
+const REQUEST_ID = /^[A-Za-z0-9._~:+/=@-]{1,128}$/;
+/** Parameters that may be given more than once; they are always lists. */
+const REPEATABLE = new Set(['label', 'state']);
+
+/** "Try it out" calls this origin and nothing else; the page loads nothing from elsewhere. */
+const DOCS_POLICY =
+  "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/** The HTTP API as a fastify app that does not listen yet. Closing it releases long-polls; the store is not closed. */
+export function buildApp(deps: ApiDeps): FastifyInstance {
+  const { limits } = deps;
+  const context: RouteContext = {
+    ...deps,
+    waiters: new Waiters(limits.waiters),
+    targets: new Targets(deps.caches, deps.adHoc, deps.lookup),
+  };
+  const app: FastifyInstance = Fastify({
+    loggerInstance: deps.log as FastifyBaseLogger,
+    logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'requestId' }),
+    genReqId: requestId,
+    // Node ends what is slower than our own clocks allow, e.g. a request whose header never ends.
+    requestTimeout: (limits.uploadSeconds + 60) * 1000,
+    return503OnClosing: false,
+    routerOptions: { maxParamLength: 255, querystringParser: parseQuery },
+    frameworkErrors: (error, request, reply) => {
+      reply.header('x-request-id', request.id);
+      return sendProblem(error, request, reply);
+    },
+    clientErrorHandler: (error, socket) => refuseConnection(error, socket, randomUUID()),
+  });
+
+  app.setValidatorCompiler(validatorCompiler);
+  app.setSerializerCompiler(serializerCompiler);
+  app.setErrorHandler(sendProblem);
+  readBodies(app, {
+    maxBytes: SMALL_BODY_BYTES,
+    tooLargeHint: 'Nothing here needs more.',
+    idleMs: limits.uploadIdleSeconds * 1000,
+    totalMs: limits.uploadSeconds * 1000,
+  });
+  addRequestRules(app, context);
+
+  app.register(fastifySwagger, openApiOptions(deps.version));
+  app.register(fastifySwaggerUi, {
+    routePrefix: '/docs',
+    staticCSP: DOCS_POLICY,
+    uiConfig: {
+      tryItOutEnabled: true,
+      displayRequestDuration: true,
+      deepLinking: true,
+      persistAuthorization: false,
+    },
+    theme: { title: 'writeback-broker' },
+  });
+  app.register((routes, _options, done) => {
+    refuseOtherMethods(routes);
+    routes.route(postFlushes(context));
+    routes.route(listJobs(context));
+    routes.route(getJob(context));
+    routes.route(listFiles(context));
+    routes.route(listErrors(context));
+    routes.route(cancelJob(context));
+    routes.route(retryJob(context));
+    routes.route(listCaches(context));
+    routes.route(getCache(context));
+    routes.route(pauseCache(context));
+    routes.route(resumeCache(context));
+    routes.route(healthz(context));
+    routes.route(readyz(context));
+    routes.route(openapiJson(() => app.swagger()));
+    done();
+  });
+
+  app.addHook('preClose', async () => context.waiters.releaseAll());
+  return app;
+}
+
+function requestId(request: IncomingMessage): string {
+  const given = request.headers['x-request-id'];
+  return typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID();
+}
+
+function parseQuery(text: string): Record<string, string | string[]> {
+  const query: Record<string, string | string[]> = Object.create(null);
+  const parameters = new URLSearchParams(text);
+  for (const name of new Set(parameters.keys())) {
+    const values = parameters.getAll(name);
+    query[name] = values.length > 1 || REPEATABLE.has(name) ? values : (values[0] as string);
+  }
+  return query;
+}
+
+/** Bodies are read by our own clocks and limits; a route that streams gets its body unread. */
+function readBodies(app: FastifyInstance, limits: BodyLimits): void {
+  app.removeAllContentTypeParsers();
+  const unread = async () => undefined;
+  app.addContentTypeParser('application/json', async (request: FastifyRequest) => {
+    return isUnread(request) ? undefined : readJson(request.raw, limits);
+  });
+  app.addContentTypeParser(['text/plain', 'application/x-ndjson'], unread);
+}
+
+function isUnread(request: FastifyRequest): boolean {
+  return request.is404 || request.routeOptions.config.streamsBody === true;
+}

@@ -1,0 +1,68 @@
+import type { FastifyReply, FastifyRequest, HTTPMethods, RouteOptions } from 'fastify';
+import type { Logger } from 'pino';
+import type { z } from 'zod';
+import type { CacheConfig } from '../model/cache.js';
+import type { AdHocConfig, ApiLimits } from '../model/limits.js';
+import type { JobStore } from '../store/types.js';
+import type { OperationDocs } from './openapi.js';
+import type { Lookup, Targets } from './target.js';
+import type { Waiters } from './waiters.js';
+
+export interface ApiDeps {
+  store: JobStore;
+  limits: ApiLimits;
+  caches: readonly CacheConfig[];
+  adHoc: AdHocConfig;
+  log: Logger;
+  /** Of the product; shown by /healthz and in the OpenAPI document. */
+  version: string;
+  /** From the moment it says true, new work is refused; long-polls are released when the app is closed. */
+  shuttingDown: () => boolean;
+  /** Default: the system's resolver (dns.lookup). */
+  lookup?: Lookup;
+}
+
+/** What routes are made from. */
+export interface RouteContext extends ApiDeps {
+  waiters: Waiters;
+  targets: Targets;
+}
+
+/** An operation: method, url, what goes in and out, its documentation, and the code. */
+interface Operation<Params extends z.ZodType, Query extends z.ZodType, Body extends z.ZodType> {
+  method: HTTPMethods;
+  url: string;
+  schema: {
+    operationId: string;
+    tags: string[];
+    summary: string;
+    description: string;
+    params?: Params;
+    querystring?: Query;
+    body?: Body;
+    response: Record<number, z.ZodType>;
+    'x-docs': OperationDocs;
+  };
+  /** The handler reads the body itself, as it arrives. */
+  streamsBody?: boolean;
+  handler(
+    request: FastifyRequest<{ Params: z.output<Params>; Querystring: z.output<Query>; Body: z.output<Body> }>,
+    reply: FastifyReply,
+  ): unknown;
+}
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    streamsBody?: boolean;
+  }
+}
+
+/** Gives the handler of an operation the types of its schemas. */
+export function operation<
+  Params extends z.ZodType = z.ZodType<unknown>,
+  Query extends z.ZodType = z.ZodType<unknown>,
+  Body extends z.ZodType = z.ZodType<unknown>,
+>({ streamsBody = false, ...route }: Operation<Params, Query, Body>): RouteOptions {
+  // The cast is what the type provider would do: fastify validates by the very schemas the types come from.
+  return { ...route, config: { streamsBody } } as unknown as RouteOptions;
+}

@@ -1,0 +1,212 @@
+import type { ApiErrorCode } from '../model/errors.js';
+import type { Cache, ErrorGroup, Job, JobFile } from '../model/job.js';
+import type { FlushRequest } from '../model/requests.js';
+
+/** Examples of the OpenAPI document. Tests check them against the schemas they stand beside. */
+
+export const EXAMPLE_JOB_ID = 'f01kam3q8x2v7c';
+
+export const FLUSH_EXAMPLES: Record<string, { summary: string; value: FlushRequest }> = {
+  files: {
+    summary: 'Two files of a configured cache',
+    value: {
+      cache: 'projects',
+      export: '/exp1',
+      files: ['/run42/out.0', '/run42/out.1'],
+      labels: { run: '42' },
+    },
+  },
+  directory: {
+    summary: 'All checkpoints below a directory, within two hours',
+    value: {
+      cache: 'projects',
+      export: '/exp1',
+      directories: [{ path: '/run42/checkpoints', include: ['**/*.h5'], exclude: ['**/*.tmp'] }],
+      deadlineSeconds: 7200,
+    },
+  },
+  address: {
+    summary: 'A plain NFS server, named by its address',
+    value: { cache: '127.0.0.1', export: '/exp', files: ['/a.dat'], dialect: 'rfc1813' },
+  },
+};
+
+export const LIST_EXAMPLES = {
+  text: { lines: { summary: 'One path per line', value: '/run42/out.0\n/run42/out.1\n' } },
+  ndjson: {
+    strings: { summary: 'One JSON string per line', value: '"/run42/out.0"\n"/run42/out.1"\n' },
+    objects: { summary: 'One object per line', value: '{"path":"/run42/out.0"}\n{"path":"/run42/out.1"}\n' },
+  },
+};
+
+export const JOB_EXAMPLE: Job = {
+  id: EXAMPLE_JOB_ID,
+  kind: 'flush',
+  state: 'running',
+  paused: false,
+  pausedReason: null,
+  statusDetail: null,
+  warnings: [],
+  cache: 'projects',
+  export: '/exp1',
+  labels: { run: '42' },
+  options: {
+    pathsAre: 'export',
+    clientMount: null,
+    dialect: 'hpc-cache',
+    mode: 'async',
+    fileTimeoutSeconds: 3600,
+    deadlineSeconds: 86400,
+  },
+  parentJobId: null,
+  createdAt: '2026-01-31T12:00:00.000Z',
+  startedAt: '2026-01-31T12:00:00.040Z',
+  finishedAt: null,
+  deadlineAt: '2026-02-01T12:00:00.000Z',
+  goneAt: null,
+  progress: {
+    filesTotal: 1000,
+    filesTotalFinal: true,
+    filesPending: 320,
+    filesActive: 256,
+    filesSucceeded: 423,
+    filesAlreadyClean: 12,
+    filesFailed: 1,
+    filesSkipped: 0,
+    filesCanceled: 0,
+    filesExpired: 0,
+    bytesTotal: null,
+    bytesDone: 44_354_764_800,
+    filesPerSecond: 410.2,
+    bytesPerSecond: 43_012_358_144,
+    etaSeconds: 1.4,
+    faults: 3,
+    updatedAt: '2026-01-31T12:00:01.070Z',
+  },
+};
+
+export const QUEUED_JOB_EXAMPLE: Job = {
+  ...JOB_EXAMPLE,
+  state: 'queued',
+  startedAt: null,
+  progress: {
+    ...JOB_EXAMPLE.progress,
+    filesTotal: 2,
+    filesPending: 2,
+    filesActive: 0,
+    filesSucceeded: 0,
+    filesAlreadyClean: 0,
+    filesFailed: 0,
+    bytesDone: 0,
+    filesPerSecond: null,
+    bytesPerSecond: null,
+    etaSeconds: null,
+    faults: 0,
+    updatedAt: '2026-01-31T12:00:00.000Z',
+  },
+};
+
+export const FILE_EXAMPLE: JobFile = {
+  index: 17,
+  path: '/run42/out.17',
+  state: 'failed',
+  outcome: null,
+  evidence: null,
+  attempts: 0,
+  size: null,
+  mtime: null,
+  durationMs: 3.2,
+  firstError: {
+    code: 'ENOENT',
+    nfsStatus: 2,
+    phase: 'resolve',
+    message: 'LOOKUP of "out.17" in "/run42": no such file (export "/exp1").',
+  },
+  lastError: {
+    code: 'ENOENT',
+    nfsStatus: 2,
+    phase: 'resolve',
+    message: 'LOOKUP of "out.17" in "/run42": no such file (export "/exp1").',
+  },
+};
+
+export const ERROR_GROUP_EXAMPLE: ErrorGroup = {
+  code: 'ENOENT',
+  count: 1,
+  help: 'No such file. Check the path, and which form it has (pathsAre).',
+  retryable: false,
+  samples: [
+    { path: '/run42/out.17', message: 'LOOKUP of "out.17" in "/run42": no such file (export "/exp1").' },
+  ],
+};
+
+export const CACHE_EXAMPLE: Cache = {
+  name: 'projects',
+  configured: true,
+  dialect: 'hpc-cache',
+  addresses: ['10.1.0.11', '10.1.0.12'],
+  exports: ['/exp1'],
+  health: 'up',
+  healthDetail: null,
+  dialectProven: true,
+  paused: false,
+  pausedReason: null,
+  limits: { inFlight: 256, filesPerSecond: null },
+  filesQueued: 576,
+  filesActive: 256,
+  jobsActive: 1,
+};
+
+/** One case of each refusal: what its `detail` says, and where it points. */
+export const PROBLEM_EXAMPLES: Record<ApiErrorCode, { detail: string; pointer?: string }> = {
+  VALIDATION: {
+    detail: '/pathsAre: Invalid option: expected one of "export"|"namespace"|"client".',
+    pointer: '/pathsAre',
+  },
+  MALFORMED: { detail: 'The body is not a JSON object: it ends too early, at byte 117.' },
+  EMPTY_LIST: { detail: 'The request names no file and no directory.' },
+  PATH_TOO_LONG: { detail: 'Element 17 of "files" has more than 4096 bytes.', pointer: '/files/17' },
+  TOO_MANY_FILES: {
+    detail: 'The list has more than 5000000 files. Send it in parts, each as a job of its own.',
+  },
+  BODY_TOO_LARGE: {
+    detail:
+      'The body has more than 16777216 bytes (after decompression). Send the list itself as text/plain or application/x-ndjson, with the options in the query.',
+  },
+  UNSUPPORTED_MEDIA_TYPE: {
+    detail:
+      'The Content-Type is not supported here. Send application/json; a list of files to flush also as text/plain or application/x-ndjson.',
+  },
+  UNKNOWN_CACHE: {
+    detail:
+      '"projets" is neither a configured cache (configured: "projects") nor the name of a host that resolves.',
+    pointer: '/cache',
+  },
+  ADDRESS_NOT_ALLOWED: {
+    detail:
+      '10.9.9.9 is neither an address of a configured cache nor within the networks that requests may name ("127.0.0.0/8", "::1/128"). The setting "adHoc.networks" of the service allows more; a cache that is used often belongs under "caches".',
+    pointer: '/cache',
+  },
+  CROSS_SITE: { detail: 'A page of another site sent this request. Use a program, or the page at /docs.' },
+  UNKNOWN_EXPORT: {
+    detail: '"/exp9" is no export of the cache "projects"; it has "/exp1".',
+    pointer: '/export',
+  },
+  JOB_NOT_FOUND: { detail: 'There is no job "f01kam3q8x2v7c".' },
+  JOB_GONE: { detail: 'The job "f01kam3q8x2v7c" ended, and its records were kept for 7 days.' },
+  JOB_NOT_FINISHED: { detail: 'The job "f01kam3q8x2v7c" is running. Cancel it first, or wait for its end.' },
+  NOTHING_TO_RETRY: { detail: 'No file of the job "f01kam3q8x2v7c" failed, expired or was canceled.' },
+  CACHE_NOT_FOUND: { detail: 'There is no cache "projets".' },
+  NOT_FOUND: { detail: 'There is nothing at /v1/job. The API is described at /docs.' },
+  METHOD_NOT_ALLOWED: { detail: 'DELETE is not allowed at /v1/jobs; GET, HEAD are.' },
+  REQUEST_TIMEOUT: { detail: 'No byte of the body came for 30 seconds.' },
+  TOO_MANY_WAITERS: {
+    detail: '1000 requests are waiting already. Ask again without "Prefer: wait", or later.',
+  },
+  QUEUE_FULL: {
+    detail: 'More files wait for this cache than the service keeps. Try again when some are done.',
+  },
+  STORE_UNAVAILABLE: { detail: 'The job store does not answer. Nothing was accepted; try again.' },
+  SHUTTING_DOWN: { detail: 'The service is shutting down and takes no new work. Try again.' },
+  INTERNAL: { detail: 'The request could not be answered. The log has the reason under the request id.' },
+};

@@ -1,0 +1,86 @@
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { BrokerError } from '../model/errors.js';
+import type { RouteContext } from './deps.js';
+
+/** What holds for every request, whatever its route. */
+
+const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS']);
+const API_HEADERS = {
+  'x-content-type-options': 'nosniff',
+  'referrer-policy': 'no-referrer',
+  'cross-origin-resource-policy': 'same-origin',
+  'x-frame-options': 'DENY',
+};
+/** Answers of the API are data; a browser that shows one as a page must not run anything in it. */
+const DATA_POLICY = "default-src 'none'; frame-ancestors 'none'";
+
+export function addRequestRules(app: FastifyInstance, { shuttingDown }: RouteContext): void {
+  app.addHook('onRequest', async (request, reply) => {
+    reply.header('x-request-id', request.id).headers(API_HEADERS);
+    if (shuttingDown()) reply.header('connection', 'close');
+    if (!SAFE_METHODS.has(request.method)) refuseOtherSites(request);
+  });
+  app.addHook('onSend', async (_request, reply) => {
+    if (!reply.hasHeader('content-security-policy')) reply.header('content-security-policy', DATA_POLICY);
+    if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-cache');
+  });
+  app.addHook('onResponse', async (request, reply) => {
+    const { method, url } = request;
+    const durationMs = Math.round(reply.elapsedTime);
+    request.log.info({ method, url, status: reply.statusCode, durationMs }, 'request answered');
+  });
+
+  app.setNotFoundHandler((request) => {
+    const path = request.url.split('?', 1)[0];
+    throw new BrokerError('NOT_FOUND', `There is nothing at ${path}. The API is described at /docs.`);
+  });
+}
+
+/** At the paths of the routes that are added after this, every other method answers 405 with `Allow`. */
+export function refuseOtherMethods(app: FastifyInstance): void {
+  const methodsOf = new Map<string, Set<string>>();
+  app.addHook('onRoute', ({ url, method }) => {
+    const methods = methodsOf.get(url) ?? new Set();
+    for (const one of [method].flat()) methods.add(one);
+    methodsOf.set(url, methods);
+  });
+  void app.after(() => {
+    for (const [url, methods] of [...methodsOf]) {
+      const allowed = [...methods].sort().join(', ');
+      app.route({
+        url,
+        method: app.supportedMethods.filter((method) => !methods.has(method)),
+        schema: { hide: true },
+        // Before the body is looked at: its type does not matter.
+        onRequest: async (request, reply) => {
+          reply.header('allow', allowed);
+          const path = request.url.split('?', 1)[0];
+          throw new BrokerError(
+            'METHOD_NOT_ALLOWED',
+            `${request.method} is not allowed at ${path}; ${allowed} are.`,
+          );
+        },
+        handler: async () => undefined,
+      });
+    }
+  });
+}
+
+/**
+ * A page of another site can make a browser send a form to this service, which has no login that would stop it.
+ * Browsers say where a request comes from (Fetch Metadata); over plain HTTP to another host only by `Origin`.
+ */
+function refuseOtherSites(request: FastifyRequest): void {
+  const site = request.headers['sec-fetch-site'];
+  const { origin, host } = request.headers;
+  const ours =
+    site === undefined
+      ? origin === undefined || (URL.canParse(origin) && new URL(origin).host === host)
+      : site === 'same-origin' || site === 'none';
+  if (!ours) {
+    throw new BrokerError(
+      'CROSS_SITE',
+      'A page of another site sent this request. Use a program, or the page at /docs of this service.',
+    );
+  }
+}

@@ -1,0 +1,57 @@
+import { z } from 'zod';
+import { jobSchema } from '../../model/job.js';
+import { jobListQuerySchema } from '../../model/requests.js';
+import type { JobFilter } from '../../store/types.js';
+import { operation, type RouteContext } from '../deps.js';
+import { JOB_EXAMPLE } from '../examples.js';
+import { LINK_DOCS, linkToNext } from '../link.js';
+
+const jobPageSchema = z.object({
+  items: z.array(jobSchema),
+  nextCursor: z.string().nullable().meta({ description: 'For the next page; null on the last one.' }),
+});
+
+/** GET /v1/jobs */
+export function listJobs({ store }: RouteContext) {
+  return operation({
+    method: 'GET',
+    url: '/v1/jobs',
+    schema: {
+      operationId: 'listJobs',
+      tags: ['jobs'],
+      summary: 'List jobs',
+      description: 'Jobs, newest first, page by page. Filters are combined: all must hold.',
+      querystring: jobListQuerySchema,
+      response: { 200: jobPageSchema },
+      'x-docs': {
+        responses: {
+          200: {
+            description: 'A page of jobs.',
+            headers: LINK_DOCS,
+            example: { items: [JOB_EXAMPLE], nextCursor: null },
+          },
+        },
+        errors: ['VALIDATION', 'STORE_UNAVAILABLE'],
+      },
+    },
+    async handler(request, reply) {
+      const { kind, state, cache, label, createdAfter, createdBefore, cursor, limit } = request.query;
+      const filter: JobFilter = {
+        ...(kind && { kind }),
+        ...(state && { states: state }),
+        ...(cache !== undefined && { cache }),
+        ...(label && { labels: Object.fromEntries(label.map(keyAndValue)) }),
+        ...(createdAfter !== undefined && { createdAfter: new Date(createdAfter) }),
+        ...(createdBefore !== undefined && { createdBefore: new Date(createdBefore) }),
+      };
+      const page = await store.listJobs(filter, cursor ?? null, limit);
+      linkToNext(request, reply, page.nextCursor);
+      return page;
+    },
+  });
+}
+
+function keyAndValue(label: string): [string, string] {
+  const equals = label.indexOf('=');
+  return [label.slice(0, equals), label.slice(equals + 1)];
+}

@@ -1,0 +1,305 @@
+import type { FastifyRequest } from 'fastify';
+import { z } from 'zod';
+import { BrokerError } from '../../model/errors.js';
+import { type Job, type JobOptions, jobSchema } from '../../model/job.js';
+import type { ApiLimits } from '../../model/limits.js';
+import { pathBytes } from '../../model/pathname.js';
+import {
+  type FlushQuery,
+  type FlushRequest,
+  flushQuerySchema,
+  flushRequestSchema,
+  LABEL_KEY,
+} from '../../model/requests.js';
+import type { DirectoryRequest, JobIntake, NewJob } from '../../store/types.js';
+import { type BodyLimits, bodyChunks } from '../body.js';
+import { operation, type RouteContext } from '../deps.js';
+import { EXAMPLE_JOB_ID, FLUSH_EXAMPLES, LIST_EXAMPLES, QUEUED_JOB_EXAMPLE } from '../examples.js';
+import { queueFull, takeFiles } from '../flush-intake.js';
+import { FlushJsonReader } from '../flush-json.js';
+import { NdjsonListReader, TextListReader } from '../flush-lists.js';
+import { ValidationError, validationError } from '../problem.js';
+import type { Target } from '../target.js';
+
+const JSON_TYPE = 'application/json';
+const NDJSON_TYPE = 'application/x-ndjson';
+const TEXT_TYPE = 'text/plain';
+/** Members of a JSON body other than `files`. */
+const REST_BYTES = 1024 * 1024;
+const SEND_STREAMED =
+  'Send the list itself as text/plain or application/x-ndjson, with the options in the query: that form takes millions of paths.';
+
+/** POST /v1/flushes: takes the list as it arrives; nothing of it is a job before all of it is good. */
+export function postFlushes(context: RouteContext) {
+  const { limits, store } = context;
+  const bodySchema = flushRequestSchema(limits);
+  const querySchema = flushQuerySchema(limits);
+
+  return operation({
+    method: 'POST',
+    url: '/v1/flushes',
+    streamsBody: true,
+    schema: {
+      operationId: 'createFlush',
+      tags: ['flushes'],
+      summary: 'Flush files',
+      description: describe(limits),
+      querystring: querySchema.partial(),
+      response: { 202: jobSchema },
+      'x-docs': {
+        headers: [
+          {
+            name: 'Content-Encoding',
+            description:
+              '`gzip` for a compressed body, in every form. Limits count the bytes after decompression.',
+          },
+        ],
+        requestBody: {
+          required: true,
+          description: 'The request as JSON, or the list itself with the options in the query.',
+          content: {
+            [JSON_TYPE]: { schema: bodySchema, examples: FLUSH_EXAMPLES },
+            [TEXT_TYPE]: { schema: z.string(), examples: LIST_EXAMPLES.text },
+            [NDJSON_TYPE]: { schema: z.string(), examples: LIST_EXAMPLES.ndjson },
+          },
+        },
+        responses: {
+          202: {
+            description: 'Accepted: the job survives a crash of the service and of its store from here on.',
+            headers: {
+              Location: { description: 'Where the job is.', example: `/v1/jobs/${EXAMPLE_JOB_ID}` },
+            },
+            example: QUEUED_JOB_EXAMPLE,
+          },
+        },
+        errors: [
+          'MALFORMED',
+          'ADDRESS_NOT_ALLOWED',
+          'CROSS_SITE',
+          'REQUEST_TIMEOUT',
+          'BODY_TOO_LARGE',
+          'TOO_MANY_FILES',
+          'UNSUPPORTED_MEDIA_TYPE',
+          'VALIDATION',
+          'EMPTY_LIST',
+          'PATH_TOO_LONG',
+          'UNKNOWN_CACHE',
+          'UNKNOWN_EXPORT',
+          'QUEUE_FULL',
+          'STORE_UNAVAILABLE',
+          'SHUTTING_DOWN',
+        ],
+      },
+    },
+    async handler(request, reply) {
+      if (context.shuttingDown()) {
+        throw new BrokerError(
+          'SHUTTING_DOWN',
+          'The service is shutting down and takes no new work. Try again.',
+          {
+            retryAfterSeconds: 5,
+          },
+        );
+      }
+      const intake = store.openIntake();
+      let job: Job;
+      try {
+        job = isJson(request) ? await fromJson(request, intake) : await fromList(request, intake);
+      } catch (error) {
+        await intake.abort();
+        throw error;
+      }
+      return reply
+        .code(202)
+        .header('location', `/v1/jobs/${encodeURIComponent(job.id)}`)
+        .send(job);
+    },
+  });
+
+  /** `files` may stand before `cache`: what the request is about is known only at its end. */
+  async function fromJson(request: FastifyRequest, intake: JobIntake): Promise<Job> {
+    requireNoQuery(request.query);
+    const reader = new FlushJsonReader({ maxPathBytes: limits.pathBytes, maxRestBytes: REST_BYTES });
+    const chunks = bodyChunks(request.raw, bodyLimits(limits, limits.jsonBodyBytes, SEND_STREAMED));
+    await takeFiles(intake, chunks, reader, { limits, room: () => Number.POSITIVE_INFINITY });
+    const parsed = bodySchema.safeParse(reader.rest());
+    if (!parsed.success) throw validationError(parsed.error.issues, 'body');
+    const body = parsed.data;
+    const directories = (body.directories ?? []).map((directory, i) =>
+      checkedDirectory(directory, i, limits),
+    );
+    if (intake.filesAdded === 0 && directories.length === 0) {
+      throw new BrokerError('EMPTY_LIST', 'The request names no file and no directory.', {
+        pointer: '/files',
+      });
+    }
+    const target = await context.targets.resolve({ ...body, dialect: body.dialect });
+    if (intake.filesAdded > (await roomIn(target))) throw queueFull();
+    return intake.commit(newJob(target, body, directories, body.labels ?? {}));
+  }
+
+  async function fromList(request: FastifyRequest, intake: JobIntake): Promise<Job> {
+    const query = requireQuery(request.query);
+    const target = await context.targets.resolve({ ...query, dialect: query.dialect });
+    const labels = labelsOf(query.label ?? [], limits);
+    const job = newJob(target, query, [], labels);
+    const ndjson = mediaType(request) === NDJSON_TYPE;
+    const reader = ndjson
+      ? new NdjsonListReader(limits.pathBytes)
+      : new TextListReader(query.delimiter ?? 'newline', limits.pathBytes);
+    const hint = 'Send the list in parts, each as a job of its own.';
+    const chunks = bodyChunks(request.raw, bodyLimits(limits, limits.streamedBodyBytes, hint));
+    const room = await roomIn(target);
+    await takeFiles(intake, chunks, reader, { limits, room: () => room });
+    if (intake.filesAdded === 0) {
+      throw new BrokerError(
+        'EMPTY_LIST',
+        'The list has no path in it: every line is empty, or there is none.',
+      );
+    }
+    for (const { code, message, count } of reader.warnings()) intake.warn(code, message, count);
+    return intake.commit(job);
+  }
+
+  function requireQuery(query: unknown): FlushQuery {
+    const parsed = querySchema.safeParse(query);
+    if (!parsed.success) throw validationError(parsed.error.issues, 'parameters');
+    return parsed.data;
+  }
+
+  /** Files that the queue of the cache still takes; a cache without a queue is empty. */
+  async function roomIn(target: Target): Promise<number> {
+    try {
+      const { filesQueued } = await store.getCache(target.cache);
+      if (filesQueued >= limits.queuedFilesPerCache) throw queueFull();
+      return limits.queuedFilesPerCache - filesQueued;
+    } catch (error) {
+      if (error instanceof BrokerError && error.code === 'CACHE_NOT_FOUND') return limits.queuedFilesPerCache;
+      throw error;
+    }
+  }
+
+  function newJob(
+    target: Target,
+    options: Partial<Omit<JobOptions, 'clientMount'>>,
+    directories: DirectoryRequest[],
+    labels: Record<string, string>,
+  ): NewJob {
+    const pathsAre = options.pathsAre ?? 'export';
+    if (pathsAre === 'client' && target.clientMount === null) {
+      throw new ValidationError([
+        {
+          detail: `for paths as clients see them the service must know where clients mount the cache: set "clientMount" of ${JSON.stringify(target.cache)} in its configuration, or send paths relative to the export`,
+          pointer: '/pathsAre',
+        },
+      ]);
+    }
+    return {
+      kind: 'flush',
+      cache: target.cache,
+      adHocCache: target.adHocCache,
+      export: target.export,
+      directories,
+      labels,
+      options: {
+        pathsAre,
+        clientMount: target.clientMount,
+        dialect: target.dialect,
+        mode: options.mode ?? 'async',
+        fileTimeoutSeconds: options.fileTimeoutSeconds ?? limits.fileTimeoutSeconds.default,
+        deadlineSeconds: options.deadlineSeconds ?? limits.deadlineSeconds.default,
+      },
+      parentJobId: null,
+    };
+  }
+}
+
+function describe(limits: ApiLimits): string {
+  return `Asks the cache to write files back to permanent storage, and answers with the job that does it.
+
+Three forms of the same request:
+
+- \`application/json\`: everything in one object, up to ${limits.jsonBodyBytes} bytes. The only form for directories.
+- \`text/plain\`: the list itself, one path per line (\`?delimiter=nul\`: between NULs, as \`find -print0\` writes). Paths are bytes: names that are not UTF-8 are kept as they are.
+- \`application/x-ndjson\`: one JSON string, or one object \`{"path": …}\`, per line.
+
+For the lists the options stand in the query. They are read as they arrive; a million paths is a normal request. Empty lines and the CR of CR LF are ignored, with a warning on the job. Entries named more than once are flushed once.
+
+Nothing is accepted before all of it is good: a fault anywhere refuses the whole request, with its place. What only the cache can know (no such file, a directory, no permission) becomes the error of that file.
+
+Limits: ${limits.filesPerJob} files, ${limits.pathBytes} bytes per path, ${limits.streamedBodyBytes} bytes per streamed list, ${limits.uploadIdleSeconds} seconds without a byte, ${limits.uploadSeconds} seconds in all, ${limits.queuedFilesPerCache} files waiting per cache. All are configuration.`;
+}
+
+function bodyLimits(limits: ApiLimits, maxBytes: number, tooLargeHint: string): BodyLimits {
+  return {
+    maxBytes,
+    tooLargeHint,
+    idleMs: limits.uploadIdleSeconds * 1000,
+    totalMs: limits.uploadSeconds * 1000,
+  };
+}
+
+function mediaType(request: FastifyRequest): string {
+  return (request.headers['content-type'] ?? '').split(';', 1)[0]?.trim().toLowerCase() ?? '';
+}
+
+/** A request without a body has no type either; it is answered as an empty JSON body. */
+function isJson(request: FastifyRequest): boolean {
+  const type = mediaType(request);
+  return type === JSON_TYPE || type === '';
+}
+
+function requireNoQuery(query: unknown): void {
+  const names = Object.keys(query as Record<string, unknown>);
+  if (names.length === 0) return;
+  throw new ValidationError(
+    names.map((parameter) => ({
+      detail: 'the options of a JSON request stand in its body, not in the query',
+      parameter,
+    })),
+  );
+}
+
+function checkedDirectory(
+  { path, include = [], exclude = [] }: NonNullable<FlushRequest['directories']>[number],
+  i: number,
+  limits: ApiLimits,
+): DirectoryRequest {
+  const pointer = `/directories/${i}/path`;
+  let bytes: Uint8Array;
+  try {
+    bytes = pathBytes(path);
+  } catch (error) {
+    throw new ValidationError([
+      { detail: `is no path: ${error instanceof Error ? error.message : error}`, pointer },
+    ]);
+  }
+  if (bytes.length > limits.pathBytes) {
+    throw new BrokerError(
+      'PATH_TOO_LONG',
+      `${pointer} has ${bytes.length} bytes; ${limits.pathBytes} are allowed.`,
+      { pointer },
+    );
+  }
+  if (bytes.includes(0)) throw new ValidationError([{ detail: 'has a NUL in it', pointer }]);
+  return { path, include, exclude };
+}
+
+function labelsOf(parameters: string[], limits: ApiLimits): Record<string, string> {
+  const faults: string[] = [];
+  const labels = new Map<string, string>();
+  for (const parameter of parameters) {
+    const equals = parameter.indexOf('=');
+    const key = parameter.slice(0, equals);
+    const value = parameter.slice(equals + 1);
+    if (!LABEL_KEY.test(key)) faults.push(`${JSON.stringify(key.slice(0, 80))} is no label key`);
+    else if (value.length > limits.labelValueBytes)
+      faults.push(`the value of ${JSON.stringify(key)} is longer than ${limits.labelValueBytes}`);
+    else if (labels.has(key)) faults.push(`${JSON.stringify(key)} is given twice`);
+    labels.set(key, value);
+  }
+  if (labels.size > limits.labels)
+    faults.push(`there are ${labels.size} labels; ${limits.labels} are allowed`);
+  if (faults.length > 0) throw new ValidationError(faults.map((detail) => ({ detail, parameter: 'label' })));
+  return Object.fromEntries(labels);
+}

@@ -1,0 +1,62 @@
+import { BrokerError } from '../../model/errors.js';
+import { jobSchema } from '../../model/job.js';
+import { jobParamsSchema } from '../../model/requests.js';
+import { entityTag } from '../conditional.js';
+import { operation, type RouteContext } from '../deps.js';
+import { EXAMPLE_JOB_ID, QUEUED_JOB_EXAMPLE } from '../examples.js';
+
+/** POST /v1/jobs/{id}/retry */
+export function retryJob({ store, shuttingDown }: RouteContext) {
+  return operation({
+    method: 'POST',
+    url: '/v1/jobs/:id/retry',
+    schema: {
+      operationId: 'retryJob',
+      tags: ['jobs'],
+      summary: 'Retry what did not succeed',
+      description:
+        'Makes a new job of the failed, expired and canceled files of a job that has ended, with the same options and labels; `parentJobId` links it to its parent. Every call makes another one.',
+      params: jobParamsSchema,
+      response: { 202: jobSchema },
+      'x-docs': {
+        responses: {
+          202: {
+            description: 'The new job.',
+            headers: {
+              Location: { description: 'Where the new job is.', example: `/v1/jobs/${EXAMPLE_JOB_ID}` },
+            },
+            example: { ...QUEUED_JOB_EXAMPLE, parentJobId: 'f01kam3p0000aa' },
+          },
+        },
+        errors: [
+          'MALFORMED',
+          'CROSS_SITE',
+          'VALIDATION',
+          'JOB_NOT_FOUND',
+          'JOB_NOT_FINISHED',
+          'NOTHING_TO_RETRY',
+          'JOB_GONE',
+          'STORE_UNAVAILABLE',
+          'SHUTTING_DOWN',
+        ],
+      },
+    },
+    async handler(request, reply) {
+      if (shuttingDown()) {
+        throw new BrokerError(
+          'SHUTTING_DOWN',
+          'The service is shutting down and takes no new work. Try again.',
+          {
+            retryAfterSeconds: 5,
+          },
+        );
+      }
+      const job = await store.retry(request.params.id);
+      return reply
+        .code(202)
+        .header('location', `/v1/jobs/${encodeURIComponent(job.id)}`)
+        .header('etag', entityTag(job.revision))
+        .send(job);
+    },
+  });
+}

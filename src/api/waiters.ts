@@ -1,0 +1,55 @@
+import type { ServerResponse } from 'node:http';
+import { BrokerError } from '../model/errors.js';
+
+/** The long-polls that are waiting: at most so many, each with an end, all released together. */
+export class Waiters {
+  readonly #max: number;
+  readonly #waiting = new Set<AbortController>();
+  #released = false;
+
+  constructor(max: number) {
+    this.#max = max;
+  }
+
+  get count(): number {
+    return this.#waiting.size;
+  }
+
+  /**
+   * Runs `wait` with a signal that aborts after `timeoutMs`, when the client leaves, or at `releaseAll`.
+   * @throws {BrokerError} TOO_MANY_WAITERS, or what `wait` throws
+   */
+  async run(
+    timeoutMs: number,
+    response: ServerResponse,
+    wait: (signal: AbortSignal) => Promise<void>,
+  ): Promise<void> {
+    if (this.#released) return;
+    if (this.#waiting.size >= this.#max) {
+      throw new BrokerError(
+        'TOO_MANY_WAITERS',
+        `${this.#max} requests are waiting already. Ask again without "Prefer: wait", or later.`,
+        { retryAfterSeconds: 2 },
+      );
+    }
+    const controller = new AbortController();
+    const abort = () => controller.abort();
+    const timer = setTimeout(abort, timeoutMs);
+    timer.unref();
+    response.once('close', abort);
+    this.#waiting.add(controller);
+    try {
+      await wait(controller.signal);
+    } finally {
+      clearTimeout(timer);
+      response.off('close', abort);
+      this.#waiting.delete(controller);
+    }
+  }
+
+  /** Everybody gets an answer now, and nobody waits any more. */
+  releaseAll(): void {
+    this.#released = true;
+    for (const controller of this.#waiting) controller.abort();
+  }
+}

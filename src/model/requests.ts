@@ -1,0 +1,223 @@
+import { z } from 'zod';
+import { FILE_ERROR_CODES } from './errors.js';
+import type { ApiLimits } from './limits.js';
+import { LIST_DELIMITERS } from './path-list.js';
+import { DIALECTS, FILE_STATES, FLUSH_MODES, JOB_KINDS, JOB_STATES, PATHS_ARE } from './words.js';
+
+/** What requests may say. Every limit that a person meets stands in a description, and so in the OpenAPI document. */
+
+/** A label key; short and plain enough for a URL, a log and a file name. */
+export const LABEL_KEY = /^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$/;
+const LABEL_KEY_RULE =
+  'a label key is a letter or digit, then letters, digits, ".", "_", "/" or "-", at most 63';
+
+/** `fileTimeoutSeconds`, `deadlineSeconds` and the words, for a JSON body and (coerced from text) for a query. */
+function optionFields(limits: ApiLimits, seconds: (max: number) => z.ZodType<number, unknown>) {
+  const { fileTimeoutSeconds, deadlineSeconds } = limits;
+  return {
+    pathsAre: z.enum(PATHS_ARE).optional().meta({
+      description:
+        'Which name of a file the paths are: relative to the export (`export`, the default), in the namespace of the cache, beginning with the export (`namespace`), or as seen by a client that mounted the namespace (`client`; needs `clientMount` in the configuration of the cache).',
+    }),
+    mode: z.enum(FLUSH_MODES).optional().meta({
+      description:
+        '`async` (default): start a flush and poll it. `sync`: one call whose reply comes when the file is written back.',
+    }),
+    dialect: z.enum(DIALECTS).optional().meta({
+      description:
+        'How the target is asked to write back. Only for an address that is not configured; a configured cache has its dialect in the configuration.',
+    }),
+    fileTimeoutSeconds: seconds(fileTimeoutSeconds.max)
+      .optional()
+      .meta({
+        description: `Seconds that one file may take once a worker has it in hand; then it ends as \`expired\`. Default ${fileTimeoutSeconds.default}, at most ${fileTimeoutSeconds.max}.`,
+      }),
+    deadlineSeconds: seconds(deadlineSeconds.max)
+      .optional()
+      .meta({
+        description: `Seconds from now after which whatever is not done ends as \`expired\`. Default ${deadlineSeconds.default}, at most ${deadlineSeconds.max}.`,
+      }),
+  };
+}
+
+function cacheField() {
+  return z.string().min(1).max(255).meta({
+    description:
+      'A configured cache, or, within the networks that the service allows (`adHoc.networks`, loopback by default), an IPv4 or IPv6 address or a host name. A name is resolved once, now: the job keeps the addresses.',
+  });
+}
+
+function exportField() {
+  return z
+    .string()
+    .min(1)
+    .max(1024)
+    .regex(/^\//, 'an export is an absolute path of the namespace of the cache, e.g. "/exp1"')
+    .meta({
+      description:
+        'The export that holds the files: absolute, and one of the exports of the cache if its configuration lists any.',
+    });
+}
+
+/** The JSON body of `POST /v1/flushes`. */
+export function flushRequestSchema(limits: ApiLimits) {
+  const glob = z.string().min(1).max(limits.globBytes);
+  const globs = (description: string, example: string) =>
+    z
+      .array(glob)
+      .max(limits.globs)
+      .optional()
+      .meta({
+        description: `${description} At most ${limits.globs}, each ${limits.globBytes} bytes.`,
+        examples: [[example]],
+      });
+  return z.strictObject({
+    cache: cacheField(),
+    export: exportField(),
+    files: z
+      .array(z.string())
+      .optional()
+      .meta({
+        description: `Paths of regular files, each at most ${limits.pathBytes} bytes; together with everything else at most ${limits.jsonBodyBytes} bytes. A byte of a name that is not UTF-8 is written as a lone surrogate, \`\\udc80\` to \`\\udcff\`. Longer lists are sent streamed.`,
+        examples: [['/run42/out.0', '/run42/out.1']],
+      }),
+    directories: z
+      .array(
+        z.strictObject({
+          path: z
+            .string()
+            .min(1)
+            .meta({
+              description: 'A directory; everything below it is flushed.',
+              examples: ['/run42/checkpoints'],
+            }),
+          include: globs('Only files whose path below the directory matches one of these.', '**/*.h5'),
+          exclude: globs('Not these.', '**/*.tmp'),
+        }),
+      )
+      .max(limits.directories)
+      .optional()
+      .meta({
+        description: `Directories, expanded recursively when the job runs. At most ${limits.directories}.`,
+      }),
+    ...optionFields(limits, (max) => z.number().positive().max(max)),
+    labels: z
+      .record(z.string().regex(LABEL_KEY, LABEL_KEY_RULE), z.string().max(limits.labelValueBytes))
+      .refine((labels) => Object.keys(labels).length <= limits.labels, `at most ${limits.labels} labels`)
+      .optional()
+      .meta({
+        description: `Labels to find the job by: at most ${limits.labels}, ${LABEL_KEY_RULE}, a value has at most ${limits.labelValueBytes} characters.`,
+        examples: [{ run: '42' }],
+      }),
+  });
+}
+export type FlushRequest = z.infer<ReturnType<typeof flushRequestSchema>>;
+
+function labelParameter(description: string) {
+  return z
+    .array(z.string().regex(/^[^=]+=/, 'a label is KEY=VALUE'))
+    .optional()
+    .meta({ description });
+}
+
+/** The query of `POST /v1/flushes` when the body is the list itself. */
+export function flushQuerySchema(limits: ApiLimits) {
+  return z.strictObject({
+    cache: cacheField(),
+    export: exportField(),
+    ...optionFields(limits, (max) => z.coerce.number().positive().max(max)),
+    label: labelParameter('`KEY=VALUE`, e.g. `run=42`; repeatable; rules as for `labels` of the JSON form.'),
+    delimiter: z.enum(LIST_DELIMITERS).optional().meta({
+      description:
+        'For text/plain: what ends a path. `newline` (default; a CR before it is dropped) or `nul`, as `find -print0` writes.',
+    }),
+  });
+}
+export type FlushQuery = z.infer<ReturnType<typeof flushQuerySchema>>;
+
+const cursor = z
+  .string()
+  .min(1)
+  .max(1024)
+  .optional()
+  .meta({ description: 'Where to go on: `nextCursor` of the page before. Opaque.' });
+
+function pageLimit(standard: number, max: number) {
+  return z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(max)
+    .default(standard)
+    .meta({ description: `Items on a page, at most ${max}.` });
+}
+
+export const jobListQuerySchema = z.strictObject({
+  kind: z.enum(JOB_KINDS).optional().meta({ description: 'Only jobs of this kind.' }),
+  state: z
+    .array(z.enum(JOB_STATES))
+    .optional()
+    .meta({ description: 'Only jobs in one of these states; repeatable.' }),
+  cache: z
+    .string()
+    .min(1)
+    .max(255)
+    .optional()
+    .meta({ description: 'Only jobs of this cache (a name or an address).' }),
+  label: labelParameter('Only jobs with this label, `KEY=VALUE`, e.g. `run=42`; repeatable, all must match.'),
+  createdAfter: z.iso.datetime({ offset: true }).optional().meta({
+    description: 'Only jobs created at this time or later (RFC 3339, e.g. `2026-01-31T00:00:00Z`).',
+  }),
+  createdBefore: z.iso.datetime({ offset: true }).optional().meta({
+    description: 'Only jobs created before this time (RFC 3339).',
+  }),
+  cursor,
+  limit: pageLimit(50, 500),
+});
+
+export const jobQuerySchema = z.strictObject({
+  until: z.enum(['terminal']).optional().meta({
+    description: 'With `Prefer: wait`: wait for the end of the job and not for the next change of anything.',
+  }),
+});
+
+export const fileListQuerySchema = z.strictObject({
+  state: z
+    .array(z.enum(FILE_STATES))
+    .optional()
+    .meta({ description: 'Only files in one of these states; repeatable.' }),
+  code: z
+    .enum(FILE_ERROR_CODES)
+    .optional()
+    .meta({ description: 'Only files whose last error has this code.' }),
+  cursor,
+  limit: pageLimit(100, 1000),
+});
+
+export const jobParamsSchema = z.strictObject({
+  id: z
+    .string()
+    .min(1)
+    .max(128)
+    .meta({ description: 'The id of the job, from the answer to its request.', examples: ['f01JEXAMPLE'] }),
+});
+
+export const cacheParamsSchema = z.strictObject({
+  name: z
+    .string()
+    .min(1)
+    .max(255)
+    .meta({ description: 'A configured cache, or an address that jobs have named.', examples: ['projects'] }),
+});
+
+export const pauseRequestSchema = z.strictObject({
+  reason: z
+    .string()
+    .trim()
+    .min(1)
+    .max(500)
+    .meta({
+      description: 'Why, for everybody whose job waits.',
+      examples: ['Core filer upgrade until 14:00, ask ops'],
+    }),
+});
