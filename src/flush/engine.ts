@@ -7,6 +7,7 @@ import { FileTask, seconds } from './file-task.js';
 import { hpcCacheAsync, hpcCacheSync } from './hpc-cache.js';
 import { PathForms } from './path-forms.js';
 import type { Resolver } from './resolver.js';
+import { Retries } from './retries.js';
 import { rfc1813 } from './rfc1813.js';
 import type { FlushSession } from './session.js';
 import { Alarm } from './timer-wheel.js';
@@ -237,7 +238,7 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FlushOutcome> {
     }
     const path = this.#forms.read(file.path);
     if (path instanceof Fault) {
-      this.#deliver({ ...untried(file, ENDED_BY_ITSELF), firstError: path.error, lastError: path.error });
+      this.#deliver(untried(file, { state: 'failed', ...path.error, alone: true }));
       return;
     }
     const deadlineAt = this.#deadline(now);
@@ -329,46 +330,30 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FlushOutcome> {
 
   /** Ends the file, or tells how long to wait before the next try. */
   #afterFault(task: FileTask, fault: Fault): number {
-    const { retry } = this.#session;
-    if (fault.remedy === 'target-refuses') {
-      this.#endAll({ ...ENDED_BY_ITSELF, ...fault.error });
+    const { error, remedy } = fault;
+    if (remedy === 'target-refuses') {
+      this.#endAll({ state: 'failed', ...error, alone: true });
       return 0;
     }
-    if (fault.remedy === 'again') {
-      if (Date.now() >= task.limit.deadlineAt) this.#expire(task, Date.now());
-      return 1;
-    }
-    if (fault.error.code === 'CANCELED') {
-      this.#finish(task, 'canceled', fault.error);
+    if (remedy === 'again') {
+      const now = Date.now();
+      if (now >= task.limit.deadlineAt) {
+        this.#expire(task, now);
+        return 0;
+      }
+    } else if (error.code === 'CANCELED') {
+      this.#finish(task, 'canceled', error);
       return 0;
+    } else {
+      this.#note(task, fault);
     }
-    this.#note(task, fault);
-    switch (fault.remedy) {
-      case 'none':
-        break;
-      case 'few':
-        task.underWay = false;
-        task.fewTries++;
-        if (task.fewTries < retry.fewTries) return retry.fewMinMs * 3 ** (task.fewTries - 1);
-        break;
-      case 'later':
-        return Math.min(retry.laterMinMs * 2 ** task.laters++, retry.laterMaxMs);
-      case 'lookup':
-        task.lose();
-        if (task.lookups++ === 0) return 0;
-        break;
-      case 'remount':
-        if (task.remounts++ === 0) return 0;
-        break;
-      case 'restart':
-        if (task.attempts < retry.restartTries) return retry.restartMinMs * 2 ** (task.attempts - 1);
-        break;
-      case 'target-away':
-        this.#awayFault = fault;
-        return Math.min(retry.awayMinMs * 2 ** task.aways++, retry.awayMaxMs);
-    }
-    this.#finish(task, 'failed', task.lastError);
-    return 0;
+    if (remedy === 'lookup') task.lose();
+    if (remedy === 'few') task.underWay = false;
+    if (remedy === 'target-away') this.#awayFault = fault;
+    task.retries ??= new Retries(this.#session.retry);
+    const pauseMs = task.retries.pauseMs(fault, task.attempts);
+    if (pauseMs === null) this.#finish(task, 'failed', task.lastError);
+    return pauseMs ?? 0;
   }
 
   #note(task: FileTask, { error, remedy }: Fault): void {
@@ -554,7 +539,7 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FlushOutcome> {
         task.activity === 'mounting' ||
         task.activity === 'resolving' ||
         (task.activity === 'flushing' && task.calling !== null) ||
-        (task.activity === 'backing-off' && task.aways > 0);
+        (task.activity === 'backing-off' && task.retries?.sawTargetAway === true);
       if (asking) break;
     }
     if (!asking) {
@@ -575,15 +560,6 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FlushOutcome> {
     return silentMs >= holdAfterMs;
   }
 }
-
-const ENDED_BY_ITSELF: Ending = {
-  state: 'failed',
-  code: 'INVALID_PATH',
-  nfsStatus: null,
-  phase: null,
-  message: '',
-  alone: true,
-};
 
 const CANCELED: Ending = {
   state: 'canceled',

@@ -4,6 +4,7 @@ import type { Candidate } from './admission.js';
 import { DIRECTORY_AGE_MS, type Directory } from './directory-cache.js';
 import type { DrivenFile } from './driver.js';
 import type { Walk } from './resolver.js';
+import type { Retries } from './retries.js';
 import type { FlushSession } from './session.js';
 import type { TargetCalls } from './target-calls.js';
 import { Alarm } from './timer-wheel.js';
@@ -43,12 +44,7 @@ export class FileTask extends Alarm implements Candidate, DrivenFile, Walk {
   seenUnderWay = false;
   calling: string | null = null;
 
-  /** How often each remedy was used. */
-  fewTries = 0;
-  laters = 0;
-  lookups = 0;
-  remounts = 0;
-  aways = 0;
+  retries: Retries | null = null;
   firstError: FileError | null = null;
   lastError: FileError | null = null;
 

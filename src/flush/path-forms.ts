@@ -63,6 +63,11 @@ export class PathForms {
     );
   }
 
+  /** A path as submitted, which `read` took → the same in the same form, with one slash in front and none at the end. */
+  tidy(path: string): string {
+    return `/${tidied(path)}`;
+  }
+
   /** For messages about a file that was not found: what was looked up, and which form the path may have instead. */
   explain(relative: string): string {
     return `looked up /${relative} below export ${this.exportPath} (pathsAre: ${this.pathsAre})${this.#looksLike(relative)}`;
