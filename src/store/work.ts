@@ -92,6 +92,8 @@ export type AppendReply = 'ok' | 'fenced' | 'ended' | 'full';
 export interface Slots {
   /** Flushes this worker may have outstanding on the cache from now on. May be 0 for a while. */
   slots: number;
+  /** The cache is paused: no slots until it is resumed, so chunks in work are better handed back. */
+  paused: boolean;
   /** Date.now() after which the lease is void unless renewed: begin nothing then. */
   validUntil: number;
 }

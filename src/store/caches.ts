@@ -1,0 +1,88 @@
+import type { CacheConfig } from '../model/cache.js';
+import { BrokerError } from '../model/errors.js';
+import type { Cache } from '../model/job.js';
+import type { Commands } from './commands.js';
+import { queueName } from './keys.js';
+import type { Queues } from './queue.js';
+import type { QueueEntry } from './work.js';
+
+/** The registry of queues: every cache that has or had jobs. */
+export async function readRegistry(commands: Commands): Promise<QueueEntry[]> {
+  const stored = await commands.redis.hgetall(commands.keys.queues);
+  return Object.entries(stored)
+    .map(([queue, json]) => ({ queue, ...(JSON.parse(json) as Omit<QueueEntry, 'queue'>) }))
+    .sort((a, b) => (a.cache < b.cache ? -1 : 1));
+}
+
+interface KnownCache {
+  queue: string;
+  config: CacheConfig;
+  configured: boolean;
+}
+
+export class Caches {
+  readonly #commands: Commands;
+  readonly #queues: Queues;
+  readonly #configured: readonly CacheConfig[];
+
+  constructor(commands: Commands, queues: Queues, configured: readonly CacheConfig[]) {
+    this.#commands = commands;
+    this.#queues = queues;
+    this.#configured = configured;
+  }
+
+  async list(): Promise<Cache[]> {
+    const configured = this.#configured.map((config) => this.#known(config, true));
+    const adHoc = (await readRegistry(this.#commands)).flatMap(({ cache, adHocCache }) =>
+      adHocCache ? [this.#known({ ...adHocCache, name: cache }, false)] : [],
+    );
+    return Promise.all([...configured, ...adHoc].map((known) => this.#show(known)));
+  }
+
+  async get(name: string): Promise<Cache> {
+    return this.#show(await this.#find(name));
+  }
+
+  async setPaused(name: string, paused: boolean, reason: string): Promise<Cache> {
+    const known = await this.#find(name);
+    // Our record first: should the second step fail, the sweeper makes BullMQ follow it.
+    await this.#commands.onCache('wbPause', known.queue, [], paused ? '1' : '0', reason);
+    await this.#queues.setPaused(known.queue, paused);
+    return this.#show(known);
+  }
+
+  #known(config: CacheConfig, configured: boolean): KnownCache {
+    return { queue: queueName(config.name, !configured), config, configured };
+  }
+
+  async #find(name: string): Promise<KnownCache> {
+    const config = this.#configured.find((cache) => cache.name === name);
+    if (config) return this.#known(config, true);
+    const queue = queueName(name, true);
+    const json = await this.#commands.redis.hget(this.#commands.keys.queues, queue);
+    const adHoc = json ? (JSON.parse(json) as QueueEntry).adHocCache : null;
+    if (!adHoc) throw new BrokerError('CACHE_NOT_FOUND', `There is no cache "${name}".`);
+    return { queue, config: { ...adHoc, name }, configured: false };
+  }
+
+  async #show({ queue, config, configured }: KnownCache): Promise<Cache> {
+    const row = await this.#commands.redis.hgetall(this.#commands.keys.cache(queue));
+    const paused = row.paused === '1';
+    return {
+      name: config.name,
+      configured,
+      dialect: config.dialect,
+      addresses: config.addresses,
+      exports: config.exports,
+      health: row.health === 'up' || row.health === 'down' ? row.health : 'unknown',
+      healthDetail: row.healthDetail || null,
+      dialectProven: row.dialectProven === '1',
+      paused,
+      pausedReason: (paused && row.pausedReason) || null,
+      limits: config.limits,
+      filesQueued: Number(row.filesQueued ?? 0),
+      filesActive: Number(row.filesActive ?? 0),
+      jobsActive: Number(row.jobsActive ?? 0),
+    };
+  }
+}

@@ -1,0 +1,223 @@
+import { BrokerError } from '../model/errors.js';
+import type { Job } from '../model/job.js';
+import { pathText } from '../model/pathname.js';
+import { CHUNK_FILES, encodePaths } from './chunk-codec.js';
+import { type Commands, guarded, storeError } from './commands.js';
+import { Duplicates } from './dedup.js';
+import { encodeDetails, type FileDetail } from './detail-codec.js';
+import { STATE_BYTES } from './file-states.js';
+import { newJobId } from './job-id.js';
+import type { JobMeta } from './job-record.js';
+import { queueName } from './keys.js';
+import type { Queues } from './queue.js';
+import type { JobIntake, NewJob } from './types.js';
+
+/** What is neither committed nor aborted is gone this long after its process. */
+const EXPIRES_AFTER_MS = 15 * 60_000;
+/** Chunks on their way to Redis before `add` asks its caller to wait. */
+const WRITES_UNDER_WAY = 4;
+const SAMPLES = 5;
+
+/** Packs the paths into chunks and writes them under keys that expire, until `commit` makes them a job. */
+export class Intake implements JobIntake {
+  readonly #commands: Commands;
+  readonly #queues: Queues;
+  readonly #retentionMs: number;
+  readonly #load: (id: string) => Promise<Job>;
+  readonly #id = newJobId();
+  readonly #duplicates = new Duplicates();
+  readonly #warnings = new Map<string, { message: string; count: number | null }>();
+  readonly #samples: { path: string; message: string }[] = [];
+  readonly #writes = new Set<Promise<void>>();
+  readonly #refresh: NodeJS.Timeout;
+  /** The chunk that is being filled. */
+  #paths: Buffer[] = [];
+  #skipped: FileDetail[] = [];
+  #files = 0;
+  #chunks = 0;
+  #duplicateCount = 0;
+  #failure: unknown = null;
+  #over = false;
+
+  constructor(commands: Commands, queues: Queues, retentionMs: number, load: (id: string) => Promise<Job>) {
+    this.#commands = commands;
+    this.#queues = queues;
+    this.#retentionMs = retentionMs;
+    this.#load = load;
+    // A client that sends slowly must not lose its first chunks.
+    this.#refresh = setInterval(() => this.#prolong(), EXPIRES_AFTER_MS / 3);
+    this.#refresh.unref();
+  }
+
+  get filesAdded(): number {
+    return this.#files;
+  }
+
+  add(path: Uint8Array): Promise<void> | void {
+    if (this.#failure) return Promise.reject(storeError(this.#failure));
+    if (this.#over) return Promise.reject(new BrokerError('INTERNAL', 'The intake is closed.'));
+    const index = this.#files;
+    const first = this.#duplicates.add(path, index);
+    if (first >= 0) this.#skip(path, first);
+    this.#paths.push(Buffer.from(path));
+    this.#files += 1;
+    if (this.#paths.length < CHUNK_FILES) return;
+    this.#writeChunk();
+    if (this.#writes.size >= WRITES_UNDER_WAY) return this.#waitForOne();
+  }
+
+  warn(code: string, message: string, count: number | null): void {
+    const known = this.#warnings.get(code);
+    if (!known) this.#warnings.set(code, { message, count });
+    else if (count !== null) known.count = (known.count ?? 0) + count;
+  }
+
+  async commit(job: NewJob): Promise<Job> {
+    if (this.#files === 0 && job.directories.length === 0) {
+      throw new BrokerError('EMPTY_LIST', 'The list names no file and no directory.');
+    }
+    const queue = queueName(job.cache, job.adHocCache !== null);
+    await guarded(async () => {
+      if (this.#paths.length > 0) this.#writeChunk();
+      if (this.#duplicateCount > 0) this.#writeDuplicates();
+      await Promise.all(this.#writes);
+      if (this.#failure) throw this.#failure;
+      const reply = await this.#commands.onJob(
+        'wbCommit',
+        this.#id,
+        queue,
+        ...this.#commitArguments(job, queue),
+      );
+      if (String(reply) !== 'ok') {
+        throw new BrokerError(
+          'STORE_UNAVAILABLE',
+          'The list took too long to arrive and has expired. Send it again.',
+        );
+      }
+    });
+    this.#end();
+    // From here on it is a job, whatever happens: what cannot be handed over now is handed over by the sweeper.
+    await this.#queues.handOver(this.#id, queue).catch(() => {});
+    return this.#load(this.#id);
+  }
+
+  async abort(): Promise<void> {
+    this.#end();
+    await Promise.allSettled(this.#writes);
+    if (this.#chunks === 0) return;
+    // The script leaves a job alone: the commit whose reply was lost may have made it one. What cannot be removed now expires.
+    await this.#commands.onJob('wbAbort', this.#id, '-').catch(() => {});
+  }
+
+  #end(): void {
+    this.#over = true;
+    clearInterval(this.#refresh);
+    this.#paths = [];
+  }
+
+  #skip(path: Uint8Array, first: number): void {
+    const error = {
+      code: 'DUPLICATE_PATH',
+      nfsStatus: null,
+      phase: 'intake',
+      message: `The same path is entry ${first} of this list already; its result is there.`,
+    } as const;
+    this.#skipped.push({
+      offset: this.#paths.length,
+      stateByte: STATE_BYTES.skipped.charCodeAt(0),
+      outcome: null,
+      evidence: null,
+      attempts: 0,
+      size: null,
+      mtimeMs: null,
+      durationMs: null,
+      firstError: error,
+      lastError: error,
+    });
+    if (this.#duplicateCount < SAMPLES) this.#samples.push({ path: pathText(path), message: error.message });
+    this.#duplicateCount += 1;
+  }
+
+  #writeChunk(): void {
+    const { keys } = this.#commands;
+    const id = this.#id;
+    const chunk = this.#chunks;
+    const paths = this.#paths;
+    const states = Buffer.alloc(paths.length, STATE_BYTES.pending);
+    for (const { offset } of this.#skipped) states.write(STATE_BYTES.skipped, offset);
+    // In one transaction, so that nothing is ever there without its expiry.
+    const transaction = this.#commands.redis
+      .multi()
+      .hset(keys.chunks(id), String(chunk), encodePaths(paths))
+      .pexpire(keys.chunks(id), EXPIRES_AFTER_MS)
+      .setrange(keys.states(id), chunk * CHUNK_FILES, states)
+      .pexpire(keys.states(id), EXPIRES_AFTER_MS);
+    if (this.#skipped.length > 0) {
+      const blob = encodeDetails(this.#skipped, (offset) => pathText(paths[offset] as Buffer));
+      transaction
+        .hset(keys.details(id), `${chunk}.1`, blob, `${chunk}:n`, 1)
+        .pexpire(keys.details(id), EXPIRES_AFTER_MS);
+    }
+    this.#paths = [];
+    this.#skipped = [];
+    this.#chunks += 1;
+    this.#track(transaction.exec());
+  }
+
+  #writeDuplicates(): void {
+    const key = this.#commands.keys.errors(this.#id);
+    const fields: (string | number)[] = ['n:DUPLICATE_PATH', this.#duplicateCount];
+    this.#samples.forEach((sample, i) => {
+      fields.push(`s:DUPLICATE_PATH:${i + 1}`, JSON.stringify(sample));
+    });
+    this.#track(
+      this.#commands.redis
+        .multi()
+        .hset(key, ...fields)
+        .pexpire(key, EXPIRES_AFTER_MS)
+        .exec(),
+    );
+  }
+
+  #track(transaction: Promise<[Error | null, unknown][] | null>): void {
+    const write = transaction
+      .then((replies) => {
+        if (!replies) throw new Error('the transaction was discarded');
+        for (const [error] of replies) if (error) throw error;
+      })
+      .catch((error: unknown) => {
+        this.#failure ??= error;
+      })
+      .finally(() => this.#writes.delete(write));
+    this.#writes.add(write);
+  }
+
+  async #waitForOne(): Promise<void> {
+    await Promise.race(this.#writes);
+    if (this.#failure) throw storeError(this.#failure);
+  }
+
+  #prolong(): void {
+    const { redis, keys } = this.#commands;
+    const all = [keys.chunks(this.#id), keys.states(this.#id), keys.details(this.#id)];
+    for (const key of all) redis.pexpire(key, EXPIRES_AFTER_MS).catch(() => {});
+  }
+
+  #commitArguments(job: NewJob, queue: string): (string | number)[] {
+    const { kind, cache, adHocCache, labels, options, parentJobId, directories } = job;
+    const meta: JobMeta = { kind, cache, adHocCache, export: job.export, labels, options, parentJobId };
+    return [
+      JSON.stringify(meta),
+      queue,
+      JSON.stringify({ cache, adHocCache }),
+      this.#files,
+      this.#duplicateCount,
+      this.#chunks,
+      directories.length > 0 ? JSON.stringify(directories) : '',
+      directories.length,
+      Math.round(options.deadlineSeconds * 1000),
+      this.#retentionMs,
+      ...[...this.#warnings].flatMap(([code, { message, count }]) => [code, message, count ?? '']),
+    ];
+  }
+}

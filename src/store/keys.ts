@@ -1,0 +1,146 @@
+import { createHash } from 'node:crypto';
+
+/**
+ * Names of everything we keep in Redis. One hash tag for all of it, so that on Redis Cluster a script may touch a
+ * job, the indexes and the cache together.
+ *
+ *   {p}:job:<id>           hash    the job's record and its counters
+ *   {p}:job:<id>:states    string  one byte per file
+ *   {p}:job:<id>:chunks    hash    chunk → paths (chunk-codec)
+ *   {p}:job:<id>:details   hash    <chunk> → packed details; until then <chunk>.1 … <chunk>.n, and n in <chunk>:n
+ *   {p}:job:<id>:errors    hash    n:<code> → count; s:<code>:<i> → sample
+ *   {p}:job:<id>:runs      hash    <chunk> → run; d<directory> → run, :seq and :done; c<chunk> → its directory
+ *   {p}:cache:<queue>      hash    health, pause, hold, counters of a cache
+ *   {p}:leases:<queue>     hash    worker → slots it has and wants
+ *   {p}:bucket:<queue>     hash    flush starts that may be taken
+ *   {p}:queues             hash    queue → who it serves
+ *   {p}:jobs, {p}:open     zset    all job ids, those that have not ended; by id, which sorts by time
+ *   {p}:deadlines          zset    open jobs by deadline
+ *   {p}:outbox             zset    jobs with something not yet handed to BullMQ, by when to look
+ *   {p}:retention          zset    ended jobs by the end of their retention
+ *   {p}:ending             set     jobs whose files are being canceled or expired
+ *   {p}:gone:<id>          string  a job that was deleted after its retention
+ *   {p}:sweeper            string  who sweeps
+ */
+export class Keys {
+  /** Also BullMQ's prefix: its keys are {p}:<queue>:… */
+  readonly tag: string;
+
+  constructor(prefix: string) {
+    if (!/^[A-Za-z0-9_.-]{1,64}$/.test(prefix))
+      throw new TypeError('the key prefix is 1 to 64 letters, digits, "_", "." or "-"');
+    this.tag = `{${prefix}}`;
+  }
+
+  job(id: string): string {
+    return `${this.tag}:job:${id}`;
+  }
+  states(id: string): string {
+    return `${this.job(id)}:states`;
+  }
+  chunks(id: string): string {
+    return `${this.job(id)}:chunks`;
+  }
+  details(id: string): string {
+    return `${this.job(id)}:details`;
+  }
+  errors(id: string): string {
+    return `${this.job(id)}:errors`;
+  }
+  runs(id: string): string {
+    return `${this.job(id)}:runs`;
+  }
+  gone(id: string): string {
+    return `${this.tag}:gone:${id}`;
+  }
+  cache(queue: string): string {
+    return `${this.tag}:cache:${queue}`;
+  }
+  leases(queue: string): string {
+    return `${this.tag}:leases:${queue}`;
+  }
+  bucket(queue: string): string {
+    return `${this.tag}:bucket:${queue}`;
+  }
+  get queues(): string {
+    return `${this.tag}:queues`;
+  }
+  get jobs(): string {
+    return `${this.tag}:jobs`;
+  }
+  get open(): string {
+    return `${this.tag}:open`;
+  }
+  get deadlines(): string {
+    return `${this.tag}:deadlines`;
+  }
+  get outbox(): string {
+    return `${this.tag}:outbox`;
+  }
+  get retention(): string {
+    return `${this.tag}:retention`;
+  }
+  get ending(): string {
+    return `${this.tag}:ending`;
+  }
+  get sweeper(): string {
+    return `${this.tag}:sweeper`;
+  }
+  /** Pub/sub: `job <id> <state>` and `cache <queue>` when what a job shows has changed. */
+  get changes(): string {
+    return `${this.tag}:changes`;
+  }
+  /** Pub/sub: `<id> canceled|expired`, for workers. */
+  get endings(): string {
+    return `${this.tag}:endings`;
+  }
+  /** Pub/sub: the registry of queues has changed. */
+  get registry(): string {
+    return `${this.tag}:registry`;
+  }
+  /** BullMQ's own keys of one of its jobs. */
+  bullJob(queue: string, bullId: string): string {
+    return `${this.tag}:${queue}:${bullId}`;
+  }
+  bullLock(queue: string, bullId: string): string {
+    return `${this.tag}:${queue}:${bullId}:lock`;
+  }
+
+  /** KEYS of every script that works on one job, in the order of the prelude in scripts/job.ts. */
+  ofJob(id: string, queue: string): string[] {
+    return [
+      this.job(id),
+      this.states(id),
+      this.chunks(id),
+      this.details(id),
+      this.errors(id),
+      this.runs(id),
+      this.cache(queue),
+      this.jobs,
+      this.open,
+      this.deadlines,
+      this.outbox,
+      this.retention,
+      this.ending,
+      this.queues,
+    ];
+  }
+}
+
+/**
+ * BullMQ's name for the queue of a cache. Names of queues have no colon and become part of keys, so an address named
+ * by a request goes in as a digest behind a readable part.
+ */
+export function queueName(cache: string, adHoc: boolean): string {
+  if (!adHoc) return `cache-${cache}`;
+  const digest = createHash('sha256').update(cache).digest('hex').slice(0, 16);
+  return `address-${cache.replaceAll(/[^A-Za-z0-9.-]+/g, '_').slice(0, 40)}-${digest}`;
+}
+
+export function chunkItemId(jobId: string, chunk: number): string {
+  return `${jobId}-${chunk}`;
+}
+
+export function directoryItemId(jobId: string, directory: number): string {
+  return `${jobId}-d${directory}`;
+}

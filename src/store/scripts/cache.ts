@@ -1,0 +1,145 @@
+/** The scripts that change what is kept about a cache. ARGV[1] is the tag, ARGV[2] the queue. */
+const PRELUDE = `
+local cache = KEYS[1]
+local tag, queue = ARGV[1], ARGV[2]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+-- Only what jobs show of their cache counts as a change: pause, hold, health.
+local function changed()
+  redis.call('HINCRBY', cache, 'rev', 1)
+  redis.call('PUBLISH', tag .. ':changes', 'cache ' .. queue)
+end
+`;
+
+/** ARGV: tag, queue, '1' or '0', reason. */
+const pause = `
+local v = redis.call('HMGET', cache, 'paused', 'pausedReason')
+if (v[1] or '0') == ARGV[3] and (v[2] or '') == ARGV[4] then return 0 end
+redis.call('HSET', cache, 'paused', ARGV[3], 'pausedReason', ARGV[4])
+changed()
+return 1
+`;
+
+/** ARGV: tag, queue. Returns 1 if this ended a hold or was news. */
+const up = `
+local v = redis.call('HMGET', cache, 'health', 'holdTries')
+if v[1] == 'up' and not v[2] then return 0 end
+redis.call('HSET', cache, 'health', 'up', 'healthDetail', '')
+redis.call('HDEL', cache, 'holdTries', 'holdUntil', 'holdSince')
+changed()
+return 1
+`;
+
+/** ARGV: tag, queue, message, shortest and longest pause in milliseconds. Returns until, tries, since. */
+const hold = `
+local v = redis.call('HMGET', cache, 'holdUntil', 'holdTries', 'holdSince')
+local untilMs, tries, since = tonumber(v[1] or '0'), tonumber(v[2] or '0'), tonumber(v[3] or now)
+-- Several chunks notice the same outage: one pause for all of them.
+if untilMs <= now then
+  tries = tries + 1
+  untilMs = now + math.min(tonumber(ARGV[5]), tonumber(ARGV[4]) * 2 ^ math.min(tries - 1, 20))
+end
+redis.call('HSET', cache, 'health', 'down', 'healthDetail', ARGV[3], 'holdUntil', untilMs, 'holdTries', tries,
+  'holdSince', since)
+changed()
+return { untilMs, tries, untilMs - now }
+`;
+
+/**
+ * Shares out slots. Each worker holds the larger of what it was given and what it uses; the sum of that never exceeds
+ * the limit, and what is given tends to the max-min fair share of what is wanted.
+ * KEYS: cache, leases. ARGV: tag, queue, worker, limit, in use, wanted, lease milliseconds. Returns slots and paused.
+ */
+const lease = `
+local leases, worker = KEYS[2], ARGV[3]
+local limit, inUse, wanted, ttl = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local paused = redis.call('HGET', cache, 'paused') == '1'
+if paused then wanted = 0 end
+local me = { name = worker, inUse = inUse, wanted = wanted, starvedAt = 0 }
+local sharers, held = { me }, 0
+local stored = redis.call('HGETALL', leases)
+for i = 1, #stored, 2 do
+  local slots, used, wants, expires, starvedAt = stored[i + 1]:match('^(%S+) (%S+) (%S+) (%S+) (%S+)$')
+  if stored[i] == worker then
+    me.starvedAt = tonumber(starvedAt)
+  elseif tonumber(expires) <= now then
+    redis.call('HDEL', leases, stored[i])
+  else
+    held = held + math.max(tonumber(slots), tonumber(used))
+    sharers[#sharers + 1] = { name = stored[i], wanted = tonumber(wants), starvedAt = tonumber(starvedAt) }
+  end
+end
+if inUse == 0 and wanted == 0 then
+  redis.call('HDEL', leases, worker)
+  return { 0, paused and 1 or 0 }
+end
+-- Small wishes first. Rounding favours the last, so those that have waited longest with nothing come last.
+table.sort(sharers, function(a, b)
+  if a.wanted ~= b.wanted then return a.wanted < b.wanted end
+  local since, other = a.starvedAt == 0 and math.huge or a.starvedAt, b.starvedAt == 0 and math.huge or b.starvedAt
+  if since ~= other then return since > other end
+  return a.name < b.name
+end)
+local rest, fair = limit, 0
+for i, sharer in ipairs(sharers) do
+  local share = math.min(sharer.wanted, math.floor(rest / (#sharers - i + 1)))
+  rest = rest - share
+  if sharer == me then fair = share end
+end
+local slots = math.max(0, math.min(fair, limit - held))
+if slots > 0 or wanted == 0 then
+  me.starvedAt = 0
+elseif me.starvedAt == 0 then
+  me.starvedAt = now
+end
+redis.call('HSET', leases, worker, string.format('%.0f %.0f %.0f %.0f %.0f', slots, inUse, wanted, now + ttl, me.starvedAt))
+redis.call('PEXPIRE', leases, ttl)
+return { slots, paused and 1 or 0 }
+`;
+
+/**
+ * Token bucket of flush starts. KEYS: cache, bucket. ARGV: tag, queue, per second, wanted.
+ * Returns the number granted and the milliseconds to wait before asking again.
+ */
+const starts = `
+local bucket = KEYS[2]
+local rate, wanted = tonumber(ARGV[3]), tonumber(ARGV[4])
+local at = time[1] * 1000000 + time[2]
+local capacity = math.max(1, rate / 4)
+local v = redis.call('HMGET', bucket, 'tokens', 'at')
+local tokens = 1
+if v[1] then tokens = math.min(capacity, tonumber(v[1]) + math.max(0, at - tonumber(v[2])) / 1000000 * rate) end
+local granted = math.min(wanted, math.floor(tokens))
+tokens = tokens - granted
+redis.call('HSET', bucket, 'tokens', string.format('%.9f', tokens), 'at', string.format('%.0f', at))
+redis.call('PEXPIRE', bucket, math.ceil(math.max(60000, 2000 / rate)))
+local missing = wanted - granted
+if missing == 0 then return { granted, 0 } end
+-- Half a bucket at a time: fewer questions, and still no burst.
+local target = math.min(missing, math.max(1, math.floor(capacity / 2)))
+return { granted, math.ceil(math.max(1, (target - tokens) / rate * 1000)) }
+`;
+
+/** Takes the queue of an address out of the registry when no job of it is kept. KEYS: cache, queues, leases, bucket. */
+const forget = `
+if tonumber(redis.call('HGET', cache, 'jobsKept') or '0') > 0 or redis.call('HGET', cache, 'paused') == '1' then return 0 end
+redis.call('HDEL', KEYS[2], queue)
+redis.call('UNLINK', cache, KEYS[3], KEYS[4])
+redis.call('PUBLISH', tag .. ':registry', queue)
+return 1
+`;
+
+const withPrelude = (lua: string, keys: number): { lua: string; numberOfKeys: number } => ({
+  lua: PRELUDE + lua,
+  numberOfKeys: keys,
+});
+
+export const CACHE_SCRIPTS = {
+  wbPause: withPrelude(pause, 1),
+  wbUp: withPrelude(up, 1),
+  wbHold: withPrelude(hold, 1),
+  wbLease: withPrelude(lease, 2),
+  wbStarts: withPrelude(starts, 2),
+  wbForget: withPrelude(forget, 4),
+} as const;

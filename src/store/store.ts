@@ -1,0 +1,93 @@
+import type { Job } from '../model/job.js';
+import { isTerminalJobState } from '../model/words.js';
+import { Caches } from './caches.js';
+import { Commands, guarded } from './commands.js';
+import { connectFailingFast, untilReady } from './connect.js';
+import { errorGroups } from './errors.js';
+import { Subscriptions } from './events.js';
+import { Files } from './files.js';
+import { checkHealth } from './health.js';
+import { Intake } from './intake.js';
+import { isJobId } from './job-id.js';
+import { Jobs } from './jobs.js';
+import { Keys } from './keys.js';
+import { Queues } from './queue.js';
+import { retryJob } from './retry.js';
+import { DEFAULT_RETENTION_MS, type JobStoreOptions } from './settings.js';
+import type { JobIntake, JobStore, Revision } from './types.js';
+import { Waiters } from './waiters.js';
+
+const READY_WAIT_MS = 2000;
+
+/**
+ * The store as the API uses it. Redis need not be there yet: until it is, every method throws STORE_UNAVAILABLE.
+ * @throws {TypeError} for a Redis URL or key prefix that cannot be
+ */
+export async function openJobStore(options: JobStoreOptions): Promise<JobStore> {
+  const keys = new Keys(options.keyPrefix);
+  const redis = connectFailingFast(options.redis, 'writeback-api');
+  const commands = new Commands(redis, keys);
+  const queues = new Queues(commands);
+  const subscriptions = new Subscriptions(options.redis);
+  const waiters = new Waiters(commands, subscriptions);
+  const jobs = new Jobs(commands);
+  const files = new Files(commands);
+  const caches = new Caches(commands, queues, options.caches);
+  const getJob = (id: string): Promise<Job & Revision> => guarded(() => jobs.get(id));
+  const openIntake = (): JobIntake =>
+    new Intake(commands, queues, options.retentionMs ?? DEFAULT_RETENTION_MS, getJob);
+  const revisionOf = async (id: string): Promise<Revision & { queue: string }> => {
+    const found = isJobId(id) ? await waiters.revision(id) : undefined;
+    if (!found) throw await jobs.missing(id);
+    return found;
+  };
+  await untilReady(redis, READY_WAIT_MS);
+
+  return {
+    openIntake,
+    getJob,
+    getRevision: (id) =>
+      guarded(async () => {
+        const { revision, state } = await revisionOf(id);
+        return { revision, state };
+      }),
+    waitForChange: (id, since, untilTerminal, signal) =>
+      guarded(async () => {
+        const { revision, state, queue } = await revisionOf(id);
+        if (isTerminalJobState(state) || (!untilTerminal && revision !== since)) return;
+        await waiters.wait(id, since, untilTerminal, queue, signal);
+      }),
+    listJobs: (filter, cursor, limit) => guarded(() => jobs.list(filter, cursor, limit)),
+    listFiles: (id, filter, cursor, limit) =>
+      guarded(async () => {
+        await revisionOf(id);
+        return files.list(id, filter, cursor, limit);
+      }),
+    errorGroups: (id) =>
+      guarded(async () => {
+        await revisionOf(id);
+        return errorGroups(commands, files, id);
+      }),
+    cancel: (id) =>
+      guarded(async () => {
+        await jobs.cancel(id);
+        return jobs.get(id);
+      }),
+    retry: (id) =>
+      guarded(async () => {
+        const made = await retryJob(commands, files, await jobs.row(id), openIntake());
+        return jobs.get(made.id);
+      }),
+    listCaches: () => guarded(() => caches.list()),
+    getCache: (name) => guarded(() => caches.get(name)),
+    pauseCache: (name, reason) => guarded(() => caches.setPaused(name, true, reason)),
+    resumeCache: (name) => guarded(() => caches.setPaused(name, false, '')),
+    health: () => checkHealth(redis),
+    async close() {
+      waiters.close();
+      subscriptions.close();
+      await queues.close();
+      redis.disconnect();
+    },
+  };
+}

@@ -1,0 +1,359 @@
+import type { CacheConfig } from '../model/cache.js';
+import { pathBytes, pathText } from '../model/pathname.js';
+import { isTerminalJobState, type JobState } from '../model/words.js';
+import { readRegistry } from './caches.js';
+import { CHUNK_FILES, decodePaths, encodePaths } from './chunk-codec.js';
+import { Commands, type ScriptReply } from './commands.js';
+import { type Connection, connectWaiting } from './connect.js';
+import { encodeDetails } from './detail-codec.js';
+import { Subscriptions } from './events.js';
+import { STATE_BYTES } from './file-states.js';
+import { Files } from './files.js';
+import type { JobMeta } from './job-record.js';
+import { Keys } from './keys.js';
+import { Queues } from './queue.js';
+import { DEFAULT_FILES_PER_JOB, type WorkStoreOptions } from './settings.js';
+import type { DirectoryRequest } from './types.js';
+import { packResults } from './updates.js';
+import type {
+  AppendReply,
+  CacheHold,
+  ChunkRun,
+  ExpansionRun,
+  FileResult,
+  QueueEntry,
+  RecordReply,
+  Slots,
+  Starts,
+  WorkJob,
+  WorkStore,
+} from './work.js';
+
+const LEASE_MS = 10_000;
+/** A worker must have stopped before Redis gives its slots away. */
+const LEASE_MARGIN_MS = 1000;
+const SHORTEST_HOLD_MS = 1000;
+const LONGEST_HOLD_MS = 30_000;
+const RESYNC_MS = 15_000;
+const ACTIVE = STATE_BYTES.active.charCodeAt(0);
+
+/** The store as a worker uses it; one per process. */
+export function openWorkStore(options: WorkStoreOptions): WorkStore {
+  return new RedisWorkStore(options);
+}
+
+class RedisWorkStore implements WorkStore {
+  readonly bullPrefix: string;
+  readonly #options: WorkStoreOptions;
+  readonly #commands: Commands;
+  readonly #queues: Queues;
+  readonly #files: Files;
+  readonly #subscriptions: Subscriptions;
+  readonly #timers = new Set<NodeJS.Timeout>();
+  /** Appends of an expansion so far: a command sent twice is told from two by its number. */
+  readonly #appends = new WeakMap<ExpansionRun, number>();
+
+  constructor(options: WorkStoreOptions) {
+    this.#options = options;
+    const keys = new Keys(options.keyPrefix);
+    this.bullPrefix = keys.tag;
+    this.#commands = new Commands(connectWaiting(options.redis, 'writeback-work'), keys);
+    this.#queues = new Queues(this.#commands);
+    this.#files = new Files(this.#commands);
+    this.#subscriptions = new Subscriptions(options.redis);
+  }
+
+  newConnection(): Connection {
+    return connectWaiting(this.#options.redis, 'writeback-queue');
+  }
+
+  watchQueues(onChange: (queues: QueueEntry[]) => void): () => void {
+    let told = '';
+    let ended = false;
+    const read = async (): Promise<void> => {
+      const queues = await readRegistry(this.#commands);
+      const text = JSON.stringify(queues);
+      if (ended || text === told) return;
+      told = text;
+      onChange(queues);
+    };
+    const look = (): void => {
+      read().catch((error: unknown) => {
+        if (!ended) this.#options.onError?.(error, 'reading the registry of queues');
+      });
+    };
+    const unlisten = this.#subscriptions.listen(this.#commands.keys.registry, look, look);
+    const timer = setInterval(look, RESYNC_MS);
+    timer.unref();
+    this.#timers.add(timer);
+    look();
+    return () => {
+      ended = true;
+      unlisten();
+      clearInterval(timer);
+      this.#timers.delete(timer);
+    };
+  }
+
+  watchEndings(onEnd: (jobId: string, why: 'canceled' | 'expired') => void): () => void {
+    return this.#subscriptions.listen(this.#commands.keys.endings, (message) => {
+      const [jobId = '', why] = message.split(' ');
+      if (why === 'canceled' || why === 'expired') onEnd(jobId, why);
+    });
+  }
+
+  async beginChunk(jobId: string, chunk: number): Promise<ChunkRun | null> {
+    const queue = await this.#queueOf(jobId);
+    if (queue === null) return null;
+    const reply = await this.#commands.onJob('wbBegin', jobId, queue, chunk);
+    if (!Array.isArray(reply)) return null;
+    const [run, states, blob, meta, , deadlineAt] = reply;
+    const paths = decodePaths(blob as Buffer);
+    const files = [...(states as Buffer)].flatMap((state, offset) =>
+      state === ACTIVE
+        ? [{ index: chunk * CHUNK_FILES + offset, path: pathText(paths[offset] as Buffer) }]
+        : [],
+    );
+    return { job: workJob(jobId, queue, meta, deadlineAt), chunk, run: Number(run), files };
+  }
+
+  async record(run: ChunkRun, results: readonly FileResult[]): Promise<RecordReply> {
+    const packed = packResults(run.chunk, results);
+    const reply = await this.#commands.onJob(
+      'wbRecord',
+      run.job.id,
+      run.job.queue,
+      run.chunk,
+      packed.updates,
+      results.length > 0 ? encodeDetails(packed.details, pathsOf(run.chunk, results)) : '',
+      packed.sentence,
+      packed.codes,
+      ...packed.samples,
+    );
+    const [state, accepted] = reply as [Buffer, number];
+    return { state: String(state) as RecordReply['state'], accepted };
+  }
+
+  async releaseChunk(run: ChunkRun): Promise<void> {
+    await this.#commands.onJob('wbRelease', run.job.id, run.job.queue, run.chunk, run.run);
+  }
+
+  async endChunk({ job, chunk }: ChunkRun): Promise<void> {
+    const key = this.#commands.keys.details(job.id);
+    // Another batch can come in between only from an older run that is still alive: rare, and then it is packed again.
+    for (let tries = 0; tries < 3; tries++) {
+      const batches = await this.#commands.redis.hget(key, `${chunk}:n`);
+      if (batches === null || (batches === '1' && !(await this.#commands.redis.hexists(key, String(chunk)))))
+        return;
+      const states = await this.#files.states(job.id, chunk * CHUNK_FILES, CHUNK_FILES);
+      const [stored] = await this.#files.read(job.id, [chunk], () => states);
+      if (!stored) return;
+      const details = [...stored.details.values()].sort((a, b) => a.offset - b.offset);
+      const blob = encodeDetails(details, (offset) => pathText(stored.paths[offset] ?? Buffer.alloc(0)));
+      if ((await this.#commands.onJob('wbCompact', job.id, job.queue, chunk, batches, blob)) === 1) return;
+    }
+  }
+
+  async beginExpansion(jobId: string, directory: number): Promise<ExpansionRun | null> {
+    const queue = await this.#queueOf(jobId);
+    if (queue === null) return null;
+    const reply = await this.#commands.onJob('wbBeginExpansion', jobId, queue, directory);
+    if (!Array.isArray(reply)) return null;
+    const [run, directories, meta, , deadlineAt] = reply;
+    const request = (JSON.parse(String(directories)) as DirectoryRequest[])[directory];
+    if (!request) return null;
+    return {
+      job: workJob(jobId, queue, meta, deadlineAt),
+      directory,
+      run: Number(run),
+      request,
+      appended: () => this.#appended(jobId, directory),
+    };
+  }
+
+  async appendExpanded(run: ExpansionRun, paths: readonly string[]): Promise<AppendReply> {
+    return this.#append(run, paths.map(pathBytes), '', '', '', '', []);
+  }
+
+  async appendEnded(run: ExpansionRun, results: readonly FileResult[]): Promise<AppendReply> {
+    // Their positions are not known before the script gives them a chunk; within it they are 0, 1, 2 ….
+    const placed = results.map((result, index) => ({ ...result, index }));
+    const packed = packResults(0, placed);
+    const details = encodeDetails(packed.details, pathsOf(0, placed));
+    const paths = results.map(({ path }) => pathBytes(path));
+    return this.#append(run, paths, packed.updates, details, packed.sentence, packed.codes, packed.samples);
+  }
+
+  async endExpansion({ job, directory, run, request }: ExpansionRun, matched: number): Promise<void> {
+    await this.#commands.onJob(
+      'wbEndExpansion',
+      job.id,
+      job.queue,
+      directory,
+      run,
+      matched,
+      'DIRECTORY_WITHOUT_FILES',
+      `Nothing below ${JSON.stringify(request.path)} matched, so this directory added no file.`,
+    );
+  }
+
+  async warn(jobId: string, code: string, message: string, count: number | null): Promise<void> {
+    const queue = await this.#queueOf(jobId);
+    if (queue !== null) await this.#commands.onJob('wbWarn', jobId, queue, code, message, count ?? '');
+  }
+
+  async setStatusDetail(jobId: string, detail: string | null): Promise<void> {
+    const queue = await this.#queueOf(jobId);
+    if (queue !== null) await this.#commands.onJob('wbSetDetail', jobId, queue, detail ?? '');
+  }
+
+  async leaseSlots(
+    queue: string,
+    workerId: string,
+    limit: number,
+    inUse: number,
+    wanted: number,
+  ): Promise<Slots> {
+    const askedAt = Date.now();
+    const leases = this.#commands.keys.leases(queue);
+    const reply = await this.#commands.onCache(
+      'wbLease',
+      queue,
+      [leases],
+      workerId,
+      limit,
+      inUse,
+      wanted,
+      LEASE_MS,
+    );
+    const [slots, paused] = reply as [number, number];
+    return { slots, paused: paused === 1, validUntil: askedAt + LEASE_MS - LEASE_MARGIN_MS };
+  }
+
+  async takeStarts(queue: string, filesPerSecond: number, wanted: number): Promise<Starts> {
+    const bucket = this.#commands.keys.bucket(queue);
+    const reply = await this.#commands.onCache('wbStarts', queue, [bucket], filesPerSecond, wanted);
+    const [granted, waitMs] = reply as [number, number];
+    return { granted, waitMs };
+  }
+
+  async cacheUp(queue: string): Promise<void> {
+    await this.#commands.onCache('wbUp', queue, []);
+  }
+
+  async holdCache(queue: string, message: string): Promise<CacheHold> {
+    const reply = await this.#commands.onCache(
+      'wbHold',
+      queue,
+      [],
+      message,
+      SHORTEST_HOLD_MS,
+      LONGEST_HOLD_MS,
+    );
+    const [until, tries, forMs] = reply as [number, number, number];
+    await this.#queues.hold(queue, Math.max(1, forMs));
+    return { until, tries };
+  }
+
+  async getHold(queue: string): Promise<CacheHold | null> {
+    const key = this.#commands.keys.cache(queue);
+    const [until, tries] = await this.#commands.redis.hmget(key, 'holdUntil', 'holdTries');
+    return until && tries ? { until: Number(until), tries: Number(tries) } : null;
+  }
+
+  async isDialectProven(queue: string): Promise<boolean> {
+    return (await this.#commands.redis.hget(this.#commands.keys.cache(queue), 'dialectProven')) === '1';
+  }
+
+  async setDialectProven(queue: string): Promise<void> {
+    await this.#commands.redis.hset(this.#commands.keys.cache(queue), 'dialectProven', '1');
+  }
+
+  async close(): Promise<void> {
+    for (const timer of this.#timers) clearInterval(timer);
+    this.#timers.clear();
+    this.#subscriptions.close();
+    await this.#queues.close();
+    this.#commands.redis.disconnect();
+  }
+
+  /** Null: there is no such job, or it has ended. */
+  async #queueOf(jobId: string): Promise<string | null> {
+    const key = this.#commands.keys.job(jobId);
+    const [queue, state] = await this.#commands.redis.hmget(key, 'queue', 'state');
+    return queue && state && !isTerminalJobState(state as JobState) ? queue : null;
+  }
+
+  async *#appended(jobId: string, directory: number): AsyncIterable<string> {
+    const runs: Record<string, string> = await this.#commands.redis.hgetall(this.#commands.keys.runs(jobId));
+    for (const [field, value] of Object.entries(runs)) {
+      if (!/^c\d+$/.test(field) || value !== String(directory)) continue;
+      for (const path of await this.#files.paths(jobId, Number(field.slice(1)))) yield pathText(path);
+    }
+  }
+
+  async #append(
+    run: ExpansionRun,
+    paths: readonly Uint8Array[],
+    updates: Buffer | string,
+    details: Buffer | string,
+    sentence: string,
+    codes: string,
+    samples: readonly (string | number)[],
+  ): Promise<AppendReply> {
+    if (paths.length === 0) return 'ok';
+    if (paths.length > CHUNK_FILES) throw new RangeError(`a chunk has at most ${CHUNK_FILES} files`);
+    const { job, directory } = run;
+    const sequence = (this.#appends.get(run) ?? 0) + 1;
+    this.#appends.set(run, sequence);
+    const reply = await this.#commands.onJob(
+      'wbAppend',
+      job.id,
+      job.queue,
+      directory,
+      run.run,
+      sequence,
+      this.#options.filesPerJob ?? DEFAULT_FILES_PER_JOB,
+      paths.length,
+      encodePaths(paths),
+      updates,
+      details,
+      sentence,
+      codes,
+      ...samples,
+    );
+    const answer = String(reply) as AppendReply;
+    // The chunk is safe; should BullMQ not get it now, the sweeper gives it.
+    if (answer === 'ok') {
+      await this.#queues
+        .handOver(job.id, job.queue)
+        .catch((error: unknown) => this.#options.onError?.(error, 'queueing an expanded chunk'));
+    }
+    return answer;
+  }
+}
+
+function workJob(
+  id: string,
+  queue: string,
+  meta: ScriptReply | undefined,
+  deadlineAt: ScriptReply | undefined,
+): WorkJob {
+  const known = JSON.parse(String(meta)) as JobMeta;
+  const adHocCache: CacheConfig | null = known.adHocCache;
+  return {
+    id,
+    kind: known.kind,
+    queue,
+    cache: known.cache,
+    adHocCache,
+    export: known.export,
+    options: known.options,
+    deadlineAt: Number(deadlineAt),
+  };
+}
+
+function pathsOf(chunk: number, results: readonly FileResult[]): (offset: number) => string {
+  const paths = new Map(results.map(({ index, path }) => [index - chunk * CHUNK_FILES, path]));
+  return (offset) => paths.get(offset) ?? '';
+}
