@@ -48,7 +48,7 @@ export interface ListOptions {
   exclude?: string[];
 }
 
-type Find = (path: Uint8Array, kind: 'file' | 'directory') => Promise<ServicePath>;
+type Place = Pick<ServicePath, 'cache' | 'export'>;
 
 /** Sorts what is to be written back by cache and export, for local paths by asking the mount table. */
 export async function openList(
@@ -57,44 +57,44 @@ export async function openList(
   options: ListOptions,
 ): Promise<FlushList> {
   if (options.cache !== undefined && options.export !== undefined) {
-    const place = { cache: options.cache, export: options.export };
-    return new FlushList(options, (path) => Promise.resolve({ ...place, path }));
+    return new FlushList(options, { cache: options.cache, export: options.export });
   }
   const answer = await client.request('GET', '/v1/caches');
   const { items } = parseBody(z.object({ items: z.array(cacheSchema) }), answer.body);
   const procFolder = context.procFolder ?? '/proc/self';
-  const local = await LocalPaths.open(procFolder, items, options.cache ?? null);
-  return new FlushList(options, (path, kind) => local.find(path, kind));
+  return new FlushList(options, await LocalPaths.open(procFolder, items, options.cache ?? null));
 }
 
 export class FlushList {
   readonly #parts = new Map<string, ListPart>();
   readonly #options: ListOptions;
-  readonly #find: Find;
+  readonly #where: Place | LocalPaths;
 
-  constructor(options: ListOptions, find: Find) {
+  /** @param where the place of all paths, or who finds it for each */
+  constructor(options: ListOptions, where: Place | LocalPaths) {
     this.#options = options;
-    this.#find = find;
+    this.#where = where;
   }
 
   /** Takes files and directories in. @throws {CliError} usage, for a path that the service could not be told of */
-  async take(files: AsyncIterable<Uint8Array>, directories: readonly string[]): Promise<void> {
-    let batch: Uint8Array[] = [];
-    for await (const path of files) {
-      batch.push(path);
-      if (batch.length >= LOOKUPS) {
-        await this.#addFiles(batch);
-        batch = [];
-      }
+  async take(files: AsyncIterable<Uint8Array[]>, directories: readonly string[]): Promise<void> {
+    for await (const paths of files) {
+      if (!(this.#where instanceof LocalPaths)) await addAll(paths, this.#part(this.#where));
+      else
+        for (let i = 0; i < paths.length; i += LOOKUPS)
+          await this.#addLocal(paths.slice(i, i + LOOKUPS), this.#where);
     }
-    await this.#addFiles(batch);
+    const { include, exclude } = this.#options;
+    const globs = { ...(include && { include }), ...(exclude && { exclude }) };
     for (const directory of directories) {
-      const { path, ...place } = await this.#find(Buffer.from(directory), 'directory');
-      const { include, exclude } = this.#options;
-      const globs = { ...(include && { include }), ...(exclude && { exclude }) };
-      this.#part(place).directories.push({ path: pathText(path), ...globs });
+      const where = this.#where;
+      const found =
+        where instanceof LocalPaths ? await where.find(Buffer.from(directory), 'directory') : null;
+      const path = found ? pathText(found.path) : directory;
+      this.#part(found ?? (where as Place)).directories.push({ path, ...globs });
     }
-    if (this.#parts.size === 0) throw new CliError('The list names no file.', EXIT.usage);
+    if (![...this.parts()].some(({ spool, directories }) => spool.paths + directories.length > 0))
+      throw new CliError('The list names no file.', EXIT.usage);
   }
 
   parts(): Iterable<ListPart> {
@@ -105,14 +105,13 @@ export class FlushList {
     for (const { spool } of this.#parts.values()) await spool.close();
   }
 
-  async #addFiles(paths: readonly Uint8Array[]): Promise<void> {
-    for (const { path, ...place } of await Promise.all(paths.map((path) => this.#find(path, 'file')))) {
-      const full = this.#part(place).spool.add(path);
-      if (full !== undefined) await full;
+  async #addLocal(paths: readonly Uint8Array[], local: LocalPaths): Promise<void> {
+    for (const { path, ...place } of await Promise.all(paths.map((path) => local.find(path, 'file')))) {
+      await addAll([path], this.#part(place));
     }
   }
 
-  #part(place: { cache: string; export: string }): ListPart {
+  #part(place: Place): ListPart {
     const key = `${place.cache}\0${place.export}`;
     const known = this.#parts.get(key);
     if (known) return known;
@@ -122,9 +121,21 @@ export class FlushList {
         EXIT.usage,
       );
     }
-    const part: ListPart = { ...place, spool: new PathSpool(), directories: [] };
+    const part: ListPart = {
+      cache: place.cache,
+      export: place.export,
+      spool: new PathSpool(),
+      directories: [],
+    };
     this.#parts.set(key, part);
     return part;
+  }
+}
+
+async function addAll(paths: readonly Uint8Array[], { spool }: ListPart): Promise<void> {
+  for (const path of paths) {
+    const full = spool.add(path);
+    if (full !== undefined) await full;
   }
 }
 

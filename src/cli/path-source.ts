@@ -20,7 +20,8 @@ export interface PathSource {
 }
 
 /**
- * The paths that a command was given, as bytes: first those of the command line, then those of the list.
+ * The paths that a command was given, as bytes and as many at a time as came together: first those of the command
+ * line, then those of the list.
  * @param warn gets a sentence on what was left out of the list
  * @throws {CliError} usage, if the list cannot be read or one of its paths is absurdly long
  */
@@ -28,8 +29,8 @@ export async function* givenPaths(
   context: CliContext,
   source: PathSource,
   warn: (sentence: string) => void,
-): AsyncGenerator<Uint8Array, void, undefined> {
-  yield* await namesAsBytes(context, source.names);
+): AsyncGenerator<Uint8Array[], void, undefined> {
+  yield await namesAsBytes(context, source.names);
   if (source.filesFrom === null) return;
   const list = new PathList({ delimiter: source.nul ? 'nul' : 'newline', maxPathBytes: MAX_PATH_BYTES });
   const name = source.filesFrom === '-' ? 'standard input' : `"${source.filesFrom}"`;
@@ -39,11 +40,11 @@ export async function* givenPaths(
     const stop = (): void => void input.destroy();
     context.signal.addEventListener('abort', stop, { once: true });
     try {
-      for await (const chunk of input as AsyncIterable<Buffer>) yield* list.push(chunk);
+      for await (const chunk of input as AsyncIterable<Buffer>) yield [...list.push(chunk)];
     } finally {
       context.signal.removeEventListener('abort', stop);
     }
-    yield* list.end();
+    yield [...list.end()];
   } catch (error) {
     if (context.signal.aborted) throw new CliError('Interrupted; nothing was submitted.', EXIT.interrupted);
     if (error instanceof BrokerError) throw new CliError(`${name}: ${error.message}`, EXIT.usage);

@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { CliError } from './cli-error.js';
 import type { Content } from './service-client.js';
 
-const MEMORY_BYTES = 1024 * 1024;
-const NUL = Buffer.of(0);
+/** Beyond this the list goes to the file, block by block. */
+const BLOCK_BYTES = 1024 * 1024;
 
 /**
  * Holds a list of any length until it is complete: nothing is submitted of a list that ends in an error, and the
@@ -17,18 +17,22 @@ export class PathSpool {
   paths = 0;
   /** Of the whole list, with a NUL behind each path. */
   bytes = 0;
-  #parts: Uint8Array[] = [];
-  #partBytes = 0;
+  /** Grows to a whole block; most lists are short. */
+  #block = Buffer.allocUnsafe(4096);
+  #blockBytes = 0;
   #file: FileHandle | null = null;
   #fileBytes = 0;
 
   /** Takes a copy. A promise means: wait, the list is being written out. */
   add(path: Uint8Array): Promise<void> | undefined {
-    this.#parts.push(Uint8Array.prototype.slice.call(path), NUL);
-    this.#partBytes += path.length + 1;
+    const need = this.#blockBytes + path.length + 1;
+    if (need > this.#block.length) this.#grow(need);
+    this.#block.set(path, this.#blockBytes);
+    this.#block[need - 1] = 0;
+    this.#blockBytes = need;
     this.bytes += path.length + 1;
     this.paths++;
-    return this.#partBytes >= MEMORY_BYTES ? this.#spill() : undefined;
+    return need >= BLOCK_BYTES ? this.#spill() : undefined;
   }
 
   /** The list as the body of a request, `delimiter=nul`. */
@@ -37,28 +41,32 @@ export class PathSpool {
   }
 
   async close(): Promise<void> {
-    this.#parts = [];
     await this.#file?.close();
     this.#file = null;
   }
 
+  #grow(need: number): void {
+    const block = Buffer.allocUnsafe(Math.max(need, this.#block.length * 4));
+    this.#block.copy(block, 0, 0, this.#blockBytes);
+    this.#block = block;
+  }
+
   async *#chunks(): AsyncGenerator<Uint8Array, void, undefined> {
-    const chunk = Buffer.allocUnsafe(256 * 1024);
     for (let at = 0; this.#file && at < this.#fileBytes; ) {
+      // A fresh one each time: what was given out may still wait to be sent.
+      const chunk = Buffer.allocUnsafe(256 * 1024);
       const { bytesRead } = await this.#file.read(chunk, 0, chunk.length, at);
       if (bytesRead === 0) throw new CliError('The temporary file of the list was cut short.');
       at += bytesRead;
-      yield Uint8Array.prototype.slice.call(chunk, 0, bytesRead);
+      yield chunk.subarray(0, bytesRead);
     }
-    yield Buffer.concat(this.#parts);
+    yield this.#block.subarray(0, this.#blockBytes);
   }
 
   async #spill(): Promise<void> {
     try {
       this.#file ??= await unnamedFile();
-      const part = Buffer.concat(this.#parts);
-      await this.#file.appendFile(part);
-      this.#fileBytes += part.length;
+      await this.#file.appendFile(this.#block.subarray(0, this.#blockBytes));
     } catch (error) {
       throw new CliError(
         `Cannot keep the list in ${tmpdir()}: ${error instanceof Error ? error.message : error}. TMPDIR names another folder.`,
@@ -66,8 +74,8 @@ export class PathSpool {
         { cause: error },
       );
     }
-    this.#parts = [];
-    this.#partBytes = 0;
+    this.#fileBytes += this.#blockBytes;
+    this.#blockBytes = 0;
   }
 }
 

@@ -29,6 +29,7 @@ const FIRST_PATIENCE_MS = 5_000;
 const LONG_POLL_SECONDS = 30;
 /** A running job changes more often than anybody can read. */
 const CHANGE_EVERY_MS = 200;
+const POLL_EVERY_MS = 1000;
 const FIRST_BACKOFF_MS = 100;
 const MAX_BACKOFF_MS = 5_000;
 const ANSWER_MS = 15_000;
@@ -66,18 +67,18 @@ export async function waitForJob(client: ServiceClient, id: string, options: Wai
       awaySince = null;
       backoffMs = FIRST_BACKOFF_MS;
       reached = true;
-      if (answer.status === 304) {
-        // Only a wait for the end leaves the progress unsaid.
-        if (typeof progress.refresh === 'object') etag = null;
-        continue;
+      if (answer.status !== 304) {
+        const job = parseBody(jobSchema, answer.body);
+        progress.update(job);
+        if (isTerminalJobState(job.state)) return job;
+        if (etag === null && answer.etag !== null) {
+          etag = answer.etag;
+          continue;
+        }
+        etag = answer.etag;
       }
-      const job = parseBody(jobSchema, answer.body);
-      etag = answer.etag;
-      progress.update(job);
-      if (isTerminalJobState(job.state)) return job;
-      // Without an ETag there is nothing to wait on, and asking in a circle would be rude.
-      const every = etag === null ? 1000 : progress.refresh === 'changes' ? CHANGE_EVERY_MS : 0;
-      await pause(every - (Date.now() - askedAt));
+      // An answer that did not wait (the service is ending, or knows no waiting) must not make a tight circle.
+      await pause(pollEveryMs(progress.refresh, etag) - (Date.now() - askedAt));
     } catch (error) {
       if (signal.aborted) throw interrupted(id);
       if (!isTransient(error)) throw error;
@@ -102,6 +103,10 @@ export async function waitForJob(client: ServiceClient, id: string, options: Wai
       backoffMs = Math.min(MAX_BACKOFF_MS, backoffMs * 2);
     }
   }
+}
+
+function pollEveryMs(refresh: ProgressView['refresh'], etag: string | null): number {
+  return refresh === 'changes' && etag !== null ? CHANGE_EVERY_MS : POLL_EVERY_MS;
 }
 
 function longPoll(
