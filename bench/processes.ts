@@ -1,0 +1,98 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+
+/** The parts of a benchmark run as processes of their own, so that each has its own event loop and memory. */
+
+const MAIN = fileURLToPath(new URL('../src/main.js', import.meta.url));
+const START_TIMEOUT_MS = 30_000;
+const STOP_TIMEOUT_MS = 15_000;
+
+export interface Program {
+  readonly pid: number;
+  /** Resolves to the first line of stdout that `wanted` takes. */
+  line(wanted: (line: string) => boolean): Promise<string>;
+  stop(): Promise<void>;
+}
+
+/** Starts `writeback ARGS`. What it writes to stderr is shown only if it ends unasked. */
+export function startProgram(args: readonly string[], env: Record<string, string> = {}): Program {
+  const child = spawn(process.execPath, ['--enable-source-maps', MAIN, ...args], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, ...env },
+  });
+  const errors: string[] = [];
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    errors.push(text);
+    if (errors.length > 200) errors.shift();
+  });
+  const ended = once(child, 'exit');
+  const lines = createInterface({ input: child.stdout });
+  const program: Program = {
+    pid: child.pid as number,
+    async line(wanted) {
+      let timer: NodeJS.Timeout | undefined;
+      const found = new Promise<string>((resolve) => {
+        lines.on('line', (line) => {
+          if (wanted(line)) resolve(line);
+        });
+      });
+      const late = new Promise<never>((_, reject) => {
+        timer = setTimeout(() => reject(new Error('it did not start in time')), START_TIMEOUT_MS);
+      });
+      const early = ended.then(() => {
+        throw new Error(`"writeback ${args.join(' ')}" ended:\n${errors.join('')}`);
+      });
+      try {
+        return await Promise.race([found, late, early]);
+      } finally {
+        clearTimeout(timer);
+      }
+    },
+    stop: () => stop(child, ended),
+  };
+  return program;
+}
+
+async function stop(child: ChildProcess, ended: Promise<unknown>): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  child.kill('SIGTERM');
+  const force = setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT_MS);
+  await ended;
+  clearTimeout(force);
+}
+
+export interface SimulatedPorts {
+  mount: number;
+  nfs: number;
+}
+
+export interface SimulatedServer {
+  program: Program;
+  ports: SimulatedPorts;
+}
+
+/** A simulated cache with `/synthetic`, an export of `files` files. */
+export function startSyntheticCache(files: number, latencyMs: number): Promise<SimulatedServer> {
+  const latency = ['--flush-latency', String(latencyMs), '--flush-concurrency', '100000'];
+  return startCache(['--synthetic', String(files), ...latency]);
+}
+
+/** A simulated cache with `/cache`, the files of a folder. */
+export function startFolderCache(cacheDir: string, filerDir: string): Promise<SimulatedServer> {
+  return startCache(['--cache-dir', cacheDir, '--filer-dir', filerDir, '--flush-latency', '0']);
+}
+
+async function startCache(options: string[]): Promise<SimulatedServer> {
+  const program = startProgram(['simulate', ...options]);
+  const { ports } = JSON.parse(await program.line((line) => line.startsWith('{'))) as SimulatedServer;
+  return { program, ports };
+}
+
+/** Highest resident memory of a process so far, in bytes (Linux). */
+export async function peakMemory(pid: number): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8');
+  return Number(/^VmHWM:\s+(\d+) kB/m.exec(status)?.[1] ?? Number.NaN) * 1024;
+}
