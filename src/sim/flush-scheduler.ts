@@ -121,7 +121,9 @@ export class FlushScheduler {
         await visible;
         counts.failed++;
       } else {
-        counts.bytesWritten += await flush.volume.writeBack(flush.file, visible);
+        // Not `+= await`, which would add to what it was before the wait.
+        const bytes = await flush.volume.writeBack(flush.file, visible);
+        counts.bytesWritten += bytes;
         counts.finished++;
       }
     } catch (error) {
