@@ -1,0 +1,70 @@
+import { cpus, release } from 'node:os';
+import { parseArgs } from 'node:util';
+import { benchLatency } from './latency.js';
+import { benchRaw } from './raw.js';
+import { benchWholePath } from './whole-path.js';
+
+/**
+ * `npm run bench [-- --only raw,latency,path] [--files 1000,100000,1000000]`: everything on loopback and in one run, so
+ * that the ratios compare like with like. Prints tables as it goes, and all of it as JSON at the end.
+ */
+
+const PARTS = ['raw', 'latency', 'path'];
+
+const { values } = parseArgs({
+  options: {
+    only: { type: 'string', default: PARTS.join(',') },
+    files: { type: 'string', default: '1000,100000,1000000' },
+  },
+});
+const parts = values.only.split(',');
+for (const part of parts) {
+  if (!PARTS.includes(part))
+    throw new Error(`--only: there is no part "${part}"; there are ${PARTS.join(', ')}`);
+}
+
+const results: Record<string, unknown> = {
+  machine: { cpu: cpus()[0]?.model, cores: cpus().length, kernel: release(), node: process.version },
+};
+
+if (parts.includes('raw')) {
+  const raw = await benchRaw();
+  results.raw = raw;
+  console.log(`\nLOOKUP + COMMIT of ${raw.files} files, files per second (median of ${raw.rounds})`);
+  if ('skip' in raw.ganesha) console.log(`NFS-Ganesha: skipped, ${raw.ganesha.skip}`);
+  else {
+    const { client, engine, libnfs, clientToLibnfs } = raw.ganesha;
+    console.table({
+      'our client, NFS-Ganesha': client,
+      'our engine, NFS-Ganesha': engine,
+      'libnfs (C, window 64), NFS-Ganesha': libnfs ?? 'not compiled: needs gcc and libnfs-dev',
+      'our client ÷ libnfs': clientToLibnfs ?? 'unknown',
+      'our client, simulated cache': raw.simulator.client,
+    });
+  }
+}
+
+if (parts.includes('latency')) {
+  const latency = await benchLatency();
+  results.latency = latency;
+  const { reference, ours } = latency;
+  console.log(`\nA flush takes ${latency.flushLatencyMs} ms: files per second`);
+  console.table({
+    [`${reference.inFlight} in flight, polled every ${reference.pollMs} ms`]: reference.filesPerSecond,
+    [`${ours.inFlight} in flight, the engine's own polling`]: ours.filesPerSecond,
+    'times the reference': latency.timesTheReference,
+  });
+}
+
+if (parts.includes('path')) {
+  const rows = [];
+  for (const files of values.files.split(',').map(Number)) {
+    rows.push(await benchWholePath(files));
+    console.log(`\nFrom the POST to the end of the job, ${files} files`);
+    const { statusPollMs, ...row } = rows.at(-1) as (typeof rows)[number];
+    console.table({ ...row, statusPollP50Ms: statusPollMs.p50, statusPollP99Ms: statusPollMs.p99 });
+  }
+  results.wholePath = rows;
+}
+
+console.log(`\n${JSON.stringify(results, null, 2)}`);
