@@ -10,25 +10,17 @@ import type { Resolver } from './resolver.js';
 import { Retries } from './retries.js';
 import { rfc1813 } from './rfc1813.js';
 import type { FlushSession } from './session.js';
+import { TargetDownError } from './target-error.js';
 import { Alarm } from './timer-wheel.js';
 import type { FlushFile, FlushOptions, FlushOutcome } from './types.js';
+
+export { TargetDownError };
 
 /** The reason of an abort after which unfinished files are not ended but belong to the caller again. */
 export class HandBack extends Error {
   constructor(message = 'handed back') {
     super(message);
     this.name = 'HandBack';
-  }
-}
-
-/** The target does not answer (`whenDown: 'hand-back'`). Files that have not come out are the caller's again. */
-export class TargetDownError extends Error {
-  readonly code: FileErrorCode;
-
-  constructor(code: FileErrorCode, message: string) {
-    super(message);
-    this.name = 'TargetDownError';
-    this.code = code;
   }
 }
 

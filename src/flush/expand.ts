@@ -14,7 +14,6 @@ import {
 } from '../nfs/nfs3.js';
 import { type DirectoryCursor, type DirectoryEntry, START_OF_DIRECTORY } from '../nfs/nfs3-procedures.js';
 import { DIRECTORY_AGE_MS, Directory } from './directory-cache.js';
-import { TargetDownError } from './engine.js';
 import { Fault, statusFault } from './fault.js';
 import { seconds } from './file-task.js';
 import { type GlobFilter, globFilter } from './globs.js';
@@ -23,6 +22,7 @@ import type { Resolver } from './resolver.js';
 import { Retries } from './retries.js';
 import type { FlushSession } from './session.js';
 import type { TargetCalls } from './target-calls.js';
+import { TargetDownError } from './target-error.js';
 import { Alarm } from './timer-wheel.js';
 import type { FlushOptions, FlushOutcome } from './types.js';
 

@@ -1,4 +1,3 @@
-import type { NfsError } from '../nfs/errors.js';
 import { NfsExport } from '../nfs/export.js';
 import type { CallLimit, NfsEvents, NfsTarget } from '../nfs/target.js';
 import { Admission, type StartSource } from './admission.js';
@@ -7,12 +6,15 @@ import { DEFAULT_RETRY, Fault, type RetryPolicy, thrownFault } from './fault.js'
 import type { PathForms } from './path-forms.js';
 import { Resolver } from './resolver.js';
 import { type ExportCalls, TargetCalls } from './target-calls.js';
+import { TargetError } from './target-error.js';
 import { TimerWheel } from './timer-wheel.js';
+
+export type { NfsTarget } from '../nfs/target.js';
 
 /** What happens to the target of a session, whichever files are under way. */
 export type SessionEvent =
   /** No address answers any more. */
-  | { type: 'down'; error: NfsError }
+  | { type: 'down'; error: TargetError }
   | { type: 'up'; address: string }
   /** Its write verifier changed: what was flushed before was flushed by an instance that is gone. */
   | { type: 'server-restarted'; address: string }
@@ -104,7 +106,8 @@ export class FlushSession {
   }
 
   /**
-   * @param limit given: mounts at once and throws NfsError if that fails; not given: makes no call until a file needs it
+   * @param limit given: mounts at once; not given: makes no call until a file needs it
+   * @throws {TargetError} if it cannot be mounted within `limit`
    */
   static async open(
     target: NfsTarget,
@@ -118,7 +121,8 @@ export class FlushSession {
         session.#accept(await session.#mountExport(limit));
       } catch (error) {
         await session.close();
-        throw error;
+        const { code, message } = thrownFault(error, 'mount').error;
+        throw new TargetError(code, message, { cause: error });
       }
     }
     return session;
@@ -243,7 +247,8 @@ export class FlushSession {
     const events: NfsEvents = {
       down: (error) => {
         this.#down = error.message;
-        this.#emit({ type: 'down', error });
+        const { code, message } = thrownFault(error, 'mount').error;
+        this.#emit({ type: 'down', error: new TargetError(code, message, { cause: error }) });
       },
       up: (address) => {
         this.#down = null;
