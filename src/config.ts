@@ -45,7 +45,7 @@ const redisSchema = z.strictObject({
     .meta({ description: 'True if the URL names a node of a Redis Cluster.' }),
   keyPrefix: z
     .string()
-    .regex(/^[A-Za-z0-9_.-]{1,64}$/, 'expected 1 to 64 letters, digits, "_", "." or "-"')
+    .regex(/^[A-Za-z0-9_-]{1,64}$/, 'expected 1 to 64 letters, digits, "_" or "-"')
     .default('writeback')
     .meta({ description: 'All keys begin with it, so that several services can share one Redis.' }),
   fsync: z.enum(['always', 'everysec']).default('always').meta({

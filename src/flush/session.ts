@@ -71,6 +71,12 @@ export interface Mounted {
   resolver(forms: PathForms): Resolver;
 }
 
+/** A run of files on a session, as the session sees it. */
+export interface SessionRun {
+  sessionClosed(): void;
+  slotsChanged(): void;
+}
+
 /**
  * One export of one target with everything that runs in this process share: its mount, directory handles, window of
  * outstanding flushes, timer wheel, and what is known of its dialect. Mounts when the first file needs it, and again
@@ -85,7 +91,7 @@ export class FlushSession {
   retries = 0;
   readonly #options: FlushSessionOptions;
   readonly #closing = new AbortController();
-  readonly #runs = new Set<{ sessionClosed(): void }>();
+  readonly #runs = new Set<SessionRun>();
   #dialectProven: boolean;
   #mounted: MountedExport | null = null;
   #mounting: Promise<Fault | null> | null = null;
@@ -134,6 +140,7 @@ export class FlushSession {
 
   set inFlight(slots: number) {
     this.admission.slots = slots;
+    for (const run of this.#runs) run.slotsChanged();
   }
 
   get filesPerSecond(): number | null {
@@ -201,12 +208,12 @@ export class FlushSession {
     return this.target.addresses.join(', ');
   }
 
-  join(run: { sessionClosed(): void }): void {
+  join(run: SessionRun): void {
     if (this.#closing.signal.aborted) run.sessionClosed();
     else this.#runs.add(run);
   }
 
-  part(run: { sessionClosed(): void }): void {
+  part(run: SessionRun): void {
     this.#runs.delete(run);
   }
 
@@ -224,6 +231,14 @@ export class FlushSession {
     if (mounted !== null) {
       await mounted.calls.getattr(mounted.root.handle, { deadlineAt, signal: this.#closing.signal });
     }
+  }
+
+  /** True if the server answers something small by then, be it a refusal. Mounts first, if that was not done yet. */
+  async answers(deadlineAt: number): Promise<boolean> {
+    if (this.#mounted === null) return (await this.mount())?.remedy !== 'target-away';
+    const askedAt = Date.now();
+    await this.probe(deadlineAt);
+    return this.answeredAt >= askedAt;
   }
 
   async #attemptMount(): Promise<Fault | null> {

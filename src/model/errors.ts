@@ -74,6 +74,14 @@ export const FILE_ERRORS = {
   },
   DEADLINE: { retryable: true, help: 'The deadline passed before it was done. Retry, or allow more time.' },
   CANCELED: { retryable: true, help: 'The job was canceled before this file was done.' },
+  WORKER_LOST: {
+    retryable: true,
+    help: 'The workers that had this file in hand ended abnormally, again and again. See their logs, then retry.',
+  },
+  TOO_MANY_FILES: {
+    retryable: false,
+    help: 'The directory holds more files than one job may have. Submit its subdirectories as jobs of their own.',
+  },
   SOURCE_CHANGED: {
     retryable: true,
     help: 'The source changed while it was copied. Transfer it when nobody writes to it.',

@@ -107,6 +107,11 @@ export class Queues {
     await this.#use(queueName, (queue) => queue.rateLimit(forMs));
   }
 
+  /** Ends what `hold` began. */
+  async release(queueName: string): Promise<void> {
+    await this.#use(queueName, (queue) => queue.removeRateLimitKey());
+  }
+
   /** Deletes all that BullMQ keeps of a queue. */
   async remove(queueName: string): Promise<void> {
     await this.#use(queueName, (queue) => queue.obliterate({ force: true }));

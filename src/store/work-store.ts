@@ -238,7 +238,9 @@ class RedisWorkStore implements WorkStore {
   }
 
   async cacheUp(queue: string): Promise<void> {
-    await this.#commands.onCache('wbUp', queue, []);
+    const ended = await this.#commands.onCache('wbUp', queue, []);
+    // Otherwise BullMQ would keep to the pause although the hold has ended.
+    if (ended === 1) await this.#queues.release(queue);
   }
 
   async holdCache(queue: string, message: string): Promise<CacheHold> {

@@ -383,7 +383,9 @@ if redis.call('HGET', runs, directory) ~= run then return 'fenced' end
 -- A command that is sent again after a lost connection has run already.
 if sequence <= tonumber(redis.call('HGET', runs, directory .. ':seq') or '0') then return 'ok' end
 local files, chunk = tonumber(ARGV[7]), tonumber(v[3])
-if tonumber(v[4]) + files > tonumber(ARGV[6]) then return 'full' end
+-- A single entry that has ended already always fits: it may be the one that says why there are no more.
+local fits = tonumber(v[4]) + files <= tonumber(ARGV[6]) or (files == 1 and ARGV[9] ~= '')
+if not fits then return 'full' end
 redis.call('HSET', runs, directory .. ':seq', sequence, 'c' .. chunk, ARGV[3])
 redis.call('HSET', chunks, chunk, ARGV[8])
 redis.call('SETRANGE', states, chunk * CHUNK, string.rep('p', files))

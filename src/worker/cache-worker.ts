@@ -1,0 +1,384 @@
+import { DelayedError, type Job, RateLimitError, Worker } from 'bullmq';
+import type { Cluster, Redis } from 'ioredis';
+import type { Logger } from 'pino';
+import { HandBack } from '../flush/engine.js';
+import type { FlushSessionOptions, SessionEvent } from '../flush/session.js';
+import { TargetDownError } from '../flush/target-error.js';
+import type { CacheConfig } from '../model/cache.js';
+import { WORKER_LIMITER } from '../store/queue.js';
+import type { ChunkRun, QueueEntry, WorkItem, WorkStore } from '../store/work.js';
+import { failedResult, runChunk } from './chunk.js';
+import { JobEnded } from './endings.js';
+import { runExpansion } from './expansion.js';
+import { SessionPool, type SharedSession } from './sessions.js';
+import { CacheSlots } from './slots.js';
+
+export interface CacheWorkerOptions {
+  store: WorkStore;
+  /** Shared by the workers of all caches; the blocking one is made from it. */
+  connection: Redis | Cluster;
+  workerId: string;
+  machineName: string;
+  chunksPerCache: number;
+  lockMs: number;
+  stalledCheckMs: number;
+  maxStalls: number;
+  holdAfterMs: number;
+  idleSessionMs: number;
+  log: Logger;
+  /** For tests: what to flush against instead of an NFS server. */
+  mount?: FlushSessionOptions['mount'];
+}
+
+/** A chunk or directory in hand. */
+interface ActiveItem {
+  itemId: string;
+  jobId: string;
+  abort: AbortController;
+}
+
+/** BullMQ gives up a chunk without a word after so many stalls; what happens then is decided here. */
+const MAX_STALLED_COUNT = 1_000_000;
+/** A chunk that saw its worker die this often may be the cause. */
+const SUSPECT_STALLS = 2;
+const SUSPECT_SPREAD_MS = 5000;
+/** How soon an idle or held queue is looked at again although nothing woke this worker. */
+const POLL_MS = 1000;
+/** Between two looks whether a held cache answers again. */
+const PROBE_MS = 1000;
+const PROBE_TIMEOUT_MS = 5000;
+/** How often the store is told at most that the cache answers. */
+const UP_MS = 5000;
+
+/**
+ * Serves the queue of one cache: takes chunks, flushes them through shared sessions within this process's slots, holds
+ * the queue while the cache does not answer, gives back what it may not or can not go on with.
+ */
+export class CacheWorker {
+  readonly #options: CacheWorkerOptions;
+  readonly #queue: string;
+  readonly #log: Logger;
+  #config: CacheConfig;
+  readonly #slots: CacheSlots;
+  readonly #sessions: SessionPool;
+  readonly #bull: Worker<WorkItem>;
+  readonly #items = new Set<ActiveItem>();
+  #draining = false;
+  #probe: Promise<void> | null = null;
+  #toldUpAt = 0;
+  #closing: Promise<void> | null = null;
+  readonly #closed = new AbortController();
+
+  constructor(entry: QueueEntry, config: CacheConfig, options: CacheWorkerOptions) {
+    const { store, workerId, machineName, idleSessionMs, mount } = options;
+    this.#options = options;
+    this.#queue = entry.queue;
+    this.#config = config;
+    this.#log = options.log.child({ cache: entry.cache });
+    this.#slots = new CacheSlots({
+      store,
+      queue: entry.queue,
+      workerId,
+      limit: config.limits.inFlight,
+      log: this.#log,
+      onPaused: () => void this.#stepBack(),
+    });
+    this.#sessions = new SessionPool({
+      store,
+      queue: entry.queue,
+      machineName,
+      idleMs: idleSessionMs,
+      slots: this.#slots,
+      log: this.#log,
+      onEvent: (shared, event) => this.#onSessionEvent(shared, event),
+      mount,
+    });
+    this.#bull = new Worker<WorkItem>(entry.queue, (job, token) => this.#process(job, token), {
+      connection: options.connection,
+      prefix: store.bullPrefix,
+      concurrency: options.chunksPerCache,
+      lockDuration: options.lockMs,
+      stalledInterval: options.stalledCheckMs,
+      maxStalledCount: MAX_STALLED_COUNT,
+      limiter: { ...WORKER_LIMITER },
+      maximumRateLimitDelay: POLL_MS,
+      drainDelay: POLL_MS / 1000,
+      runRetryDelay: POLL_MS,
+      removeOnComplete: { count: 0 },
+      removeOnFail: { count: 0 },
+      skipVersionCheck: true,
+    });
+    this.#bull.on('error', (error) => this.#log.warn({ err: error }, 'queue'));
+    this.#bull.on('lockRenewalFailed', (itemIds) => {
+      // Somebody else has it by now, or will soon.
+      for (const item of this.#items) {
+        if (itemIds.includes(item.itemId)) item.abort.abort(new HandBack('its lock was lost'));
+      }
+    });
+  }
+
+  get chunksInHand(): number {
+    return this.#items.size;
+  }
+
+  /** A request named the same address with other settings. */
+  set config(config: CacheConfig) {
+    this.#config = config;
+  }
+
+  endJob(jobId: string, why: 'canceled' | 'expired'): void {
+    for (const item of this.#items) if (item.jobId === jobId) item.abort.abort(new JobEnded(why));
+  }
+
+  /**
+   * Takes no more chunks; flushes that are under way may end until `graceMs` have passed; everything else goes back to
+   * the queue. Resolves when that is done. Never rejects.
+   */
+  async drain(graceMs: number): Promise<void> {
+    this.#draining = true;
+    this.#slots.drain();
+    await this.#bull.pause(true).catch((error: unknown) => this.#log.warn({ err: error }, 'queue'));
+    await this.#letOutstandingEnd(graceMs);
+    this.#handBackAll();
+    while (this.#items.size > 0) await pause(10);
+  }
+
+  /** Ends all at once; `drain` first. Waits for Redis: its caller has a deadline. Never rejects. */
+  close(): Promise<void> {
+    this.#closing ??= this.#closeAll();
+    return this.#closing;
+  }
+
+  async #closeAll(): Promise<void> {
+    this.#draining = true;
+    this.#closed.abort();
+    this.#handBackAll();
+    await this.#bull.close().catch((error: unknown) => this.#log.warn({ err: error }, 'queue'));
+    await this.#sessions.close();
+    await this.#slots.close();
+    await this.#probe;
+  }
+
+  /** The cache was paused: what is under way ends, the rest goes back to the queue until it is resumed. */
+  async #stepBack(): Promise<void> {
+    if (this.#draining || this.#items.size === 0) return;
+    this.#slots.drain();
+    const items = [...this.#items];
+    await this.#letOutstandingEnd(60_000);
+    for (const { abort } of items) abort.abort(new HandBack('the cache is paused'));
+    if (!this.#draining) this.#slots.resume();
+  }
+
+  async #letOutstandingEnd(graceMs: number): Promise<void> {
+    const deadlineAt = Date.now() + graceMs;
+    while (this.#slots.outstanding > 0 && Date.now() < deadlineAt) await pause(20);
+  }
+
+  #handBackAll(): void {
+    for (const { abort } of this.#items) abort.abort(new HandBack());
+  }
+
+  // One item of the queue.
+
+  async #process(job: Job<WorkItem>, token: string | undefined): Promise<void> {
+    if (this.#draining) return this.#giveBack(job, token, 0);
+    const stalls = job.stalledCounter;
+    if (stalls >= SUSPECT_STALLS && stalls <= this.#options.maxStalls && job.progress !== stalls) {
+      // A chunk that kills its worker takes its neighbours along. Apart in time, they get through and it alone is left.
+      await job.updateProgress(stalls);
+      return this.#giveBack(job, token, Math.random() * SUSPECT_SPREAD_MS * stalls);
+    }
+    const item: ActiveItem = {
+      itemId: job.id ?? '',
+      jobId: job.data.jobId,
+      abort: new AbortController(),
+    };
+    this.#items.add(item);
+    try {
+      const done = 'chunk' in job.data ? await this.#chunk(job, item) : await this.#directory(job, item);
+      if (!done) await this.#giveBack(job, token, 0);
+    } catch (error) {
+      if (!(error instanceof TargetDownError)) {
+        const intentional = error instanceof DelayedError || error instanceof RateLimitError;
+        if (!intentional)
+          this.#log.error({ err: error, job: item.jobId, item: item.itemId }, 'a chunk is tried again');
+        throw error;
+      }
+      await this.#hold(error);
+      throw new RateLimitError();
+    } finally {
+      this.#items.delete(item);
+    }
+  }
+
+  /** @returns false: it has to run again */
+  async #chunk(job: Job<WorkItem>, item: ActiveItem): Promise<boolean> {
+    const { store, holdAfterMs, maxStalls } = this.#options;
+    const { jobId, chunk } = job.data as { jobId: string; chunk: number };
+    const run = await store.beginChunk(jobId, chunk);
+    if (run === null || run.files.length === 0) return true;
+    this.#log.debug({ job: jobId, chunk, run: run.run, files: run.files.length }, 'chunk begun');
+    if (job.stalledCounter > maxStalls) {
+      await this.#failLost(run, job.stalledCounter);
+      return true;
+    }
+    const config = run.job.adHocCache ?? this.#config;
+    const shared = await this.#sessions.acquire(run.job, config);
+    try {
+      const done = await runChunk(run, item.abort, {
+        store,
+        slots: this.#slots,
+        shared,
+        holdAfterMs,
+        onRecorded: () => this.#answered(shared),
+      });
+      this.#log.debug({ job: jobId, chunk, run: run.run, done }, 'chunk left');
+      return done;
+    } finally {
+      this.#sessions.release(shared, run.job, config);
+    }
+  }
+
+  async #directory(job: Job<WorkItem>, item: ActiveItem): Promise<boolean> {
+    const { store, holdAfterMs } = this.#options;
+    const { jobId, directory } = job.data as { jobId: string; directory: number };
+    const run = await store.beginExpansion(jobId, directory);
+    if (run === null) return true;
+    if (job.stalledCounter > this.#options.maxStalls) {
+      await store.appendEnded(run, [failedResult(0, run.request.path, workerLost(job.stalledCounter))]);
+      await store.endExpansion(run, 1);
+      return true;
+    }
+    const config = run.job.adHocCache ?? this.#config;
+    const shared = await this.#sessions.acquire(run.job, config);
+    try {
+      await runExpansion(run, item.abort.signal, { store, shared, holdAfterMs });
+      this.#answered(shared);
+      return true;
+    } catch (error) {
+      if (error instanceof HandBack) return false;
+      throw error;
+    } finally {
+      this.#sessions.release(shared, run.job, config);
+    }
+  }
+
+  async #failLost(run: ChunkRun, stalls: number): Promise<void> {
+    const error = workerLost(stalls);
+    this.#log.error({ job: run.job.id, chunk: run.chunk, stalls }, 'a chunk is given up: its workers died');
+    await this.#options.store.record(
+      run,
+      run.files.map(({ index, path }) => failedResult(index, path, error)),
+    );
+    await this.#options.store.endChunk(run);
+  }
+
+  /**
+   * Back to the queue, for any worker. As a delayed item and not a waiting one: BullMQ wakes no idle worker for an item
+   * with a priority that goes from active to waiting.
+   */
+  async #giveBack(job: Job<WorkItem>, token: string | undefined, delayMs: number): Promise<never> {
+    await job.moveToDelayed(Date.now() + delayMs, token);
+    throw new DelayedError();
+  }
+
+  // Health of the cache.
+
+  async #hold(error: TargetDownError): Promise<void> {
+    const { until, tries } = await this.#options.store.holdCache(this.#queue, error.message);
+    this.#toldUpAt = 0;
+    this.#log.warn({ code: error.code, holdMs: until - Date.now(), tries }, `cache held: ${error.message}`);
+    this.#probe ??= this.#probeUntilUp().finally(() => {
+      this.#probe = null;
+    });
+  }
+
+  /** A held queue would wait for its pause to end although the cache is back: ask the cache, and end the hold early. */
+  async #probeUntilUp(): Promise<void> {
+    const { store } = this.#options;
+    while (!this.#closed.signal.aborted) {
+      await pause(PROBE_MS, this.#closed.signal);
+      try {
+        if (this.#items.size > 0 || (await store.getHold(this.#queue)) === null) return;
+        for (const { session } of await this.#sessions.all()) {
+          if (await session.answers(Date.now() + PROBE_TIMEOUT_MS)) return await this.#tellUp();
+        }
+      } catch (error) {
+        this.#log.debug({ err: error }, 'probing a held cache');
+      }
+    }
+  }
+
+  #answered({ session }: SharedSession): void {
+    const now = Date.now();
+    if (session.counters().down === null && now - this.#toldUpAt >= UP_MS) void this.#tellUp();
+  }
+
+  async #tellUp(): Promise<void> {
+    this.#toldUpAt = Date.now();
+    await this.#options.store.cacheUp(this.#queue).catch((error: unknown) => {
+      this.#toldUpAt = 0;
+      this.#log.warn({ err: error }, 'the store was not told that the cache answers');
+    });
+  }
+
+  #onSessionEvent(shared: SharedSession, event: SessionEvent): void {
+    const { store } = this.#options;
+    const tell = (work: (jobId: string) => Promise<void>): void => {
+      for (const jobId of shared.jobs.keys()) {
+        work(jobId).catch((error: unknown) => this.#log.warn({ err: error, job: jobId }, 'telling a job'));
+      }
+    };
+    const where = { export: shared.session.exportPath };
+    switch (event.type) {
+      case 'down':
+        this.#log.warn(where, `cache down: ${event.error.message}`);
+        tell((jobId) => store.setStatusDetail(jobId, `The cache does not answer: ${event.error.message}`));
+        break;
+      case 'up':
+        this.#log.info({ ...where, address: event.address }, 'cache up');
+        tell((jobId) => store.setStatusDetail(jobId, null));
+        void this.#tellUp();
+        break;
+      case 'server-restarted':
+        this.#log.warn({ ...where, address: event.address }, 'the NFS server restarted');
+        tell((jobId) =>
+          store.warn(
+            jobId,
+            'SERVER_RESTARTED',
+            `The NFS server at ${event.address} restarted while this job ran. What it answered before was answered by the earlier instance.`,
+            1,
+          ),
+        );
+        break;
+      case 'dialect-proven':
+        this.#log.info(where, 'the cache has shown the hpc-cache dialect');
+        break;
+      case 'warning':
+        this.#log.warn(where, event.message);
+        tell((jobId) => store.warn(jobId, 'TARGET_WARNING', event.message, null));
+        break;
+    }
+  }
+}
+
+function workerLost(stalls: number) {
+  return {
+    code: 'WORKER_LOST' as const,
+    nfsStatus: null,
+    phase: 'flush' as const,
+    message: `${stalls} workers ended abnormally while they had it in hand; it is not tried again by itself`,
+  };
+}
+
+function pause(ms: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const end = (): void => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', end);
+      resolve();
+    };
+    const timer = setTimeout(end, ms);
+    signal?.addEventListener('abort', end);
+  });
+}

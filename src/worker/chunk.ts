@@ -1,0 +1,127 @@
+import { flushFiles, HandBack } from '../flush/engine.js';
+import type { FlushOptions, FlushOutcome } from '../flush/types.js';
+import type { FileError } from '../model/errors.js';
+import type { ChunkRun, FileResult, WorkJob, WorkStore } from '../store/work.js';
+import { JobEnded } from './endings.js';
+import { OutcomeBatches } from './outcome-batches.js';
+import type { SharedSession } from './sessions.js';
+import type { CacheSlots } from './slots.js';
+
+export interface ChunkDeps {
+  store: Pick<WorkStore, 'record' | 'endChunk' | 'releaseChunk' | 'warn'>;
+  slots: CacheSlots;
+  shared: SharedSession;
+  holdAfterMs: number;
+  /** Files have ended, and their outcomes are stored. */
+  onRecorded: () => void;
+}
+
+/** How a job wants its files flushed, as the engine takes it. */
+export function flushOptions(job: WorkJob, holdAfterMs: number): FlushOptions {
+  const { dialect, mode, pathsAre, clientMount, fileTimeoutSeconds } = job.options;
+  return {
+    dialect,
+    mode,
+    pathsAre,
+    clientMount,
+    fileTimeoutMs: fileTimeoutSeconds * 1000,
+    deadlineAt: job.deadlineAt,
+    whenDown: 'hand-back',
+    holdAfterMs,
+  };
+}
+
+/** A file that fails without having been tried. */
+export function failedResult(index: number, path: string, error: FileError): FileResult {
+  return {
+    index,
+    path,
+    state: 'failed',
+    outcome: null,
+    evidence: null,
+    attempts: 0,
+    firstError: error,
+    lastError: error,
+    size: null,
+    mtimeMs: null,
+    durationMs: 0,
+  };
+}
+
+/**
+ * Flushes the files of a chunk that have not ended, and stores what became of each.
+ * @param abort its owner's: aborted with HandBack, the unfinished files go back to the store; aborted with JobEnded,
+ *   they end. Aborted here when the store says that the job has ended, or takes no more.
+ * @returns true if every file has ended; false if the chunk was given back and has to run again
+ * @throws {TargetDownError} after the unfinished files were given back; whatever the store throws
+ */
+export async function runChunk(run: ChunkRun, abort: AbortController, deps: ChunkDeps): Promise<boolean> {
+  const { store, slots, shared } = deps;
+  let unfinished = run.files.length;
+  let unproven = 0;
+  shared.wanted += unfinished;
+  slots.changed();
+
+  const batches = new OutcomeBatches(store, run, {
+    recorded(results, { state, accepted }) {
+      // Of a batch that was stored before, in part or in whole, it is not known which were the first.
+      if (accepted === results.length) {
+        unproven += results.filter(({ evidence }) => evidence === 'accepted').length;
+      }
+      if (state === 'expired') abort.abort(new JobEnded('expired'));
+      else if (state !== 'running' && state !== 'queued' && state !== 'expanding') {
+        abort.abort(new JobEnded('canceled'));
+      }
+      deps.onRecorded();
+    },
+    failed: () => abort.abort(new HandBack('the store takes no outcomes')),
+  });
+
+  try {
+    const options = flushOptions(run.job, deps.holdAfterMs);
+    for await (const outcome of flushFiles(shared.session, run.files, options, abort.signal)) {
+      unfinished--;
+      shared.wanted--;
+      slots.changed();
+      batches.add(endedBy(abort.signal.reason, outcome));
+    }
+  } finally {
+    shared.wanted -= unfinished;
+    slots.changed();
+    // Also after a TargetDownError: what had ended by then has ended.
+    await batches.end();
+    if (unproven > 0) await warnOfEvidence(deps, run.job, unproven);
+    if (unfinished > 0) await store.releaseChunk(run);
+  }
+  if (unfinished > 0) return false;
+  await store.endChunk(run);
+  return true;
+}
+
+/** What the engine cancels because the job's deadline has passed, has expired. */
+function endedBy(reason: unknown, outcome: FlushOutcome): FileResult {
+  if (outcome.state !== 'canceled' || !(reason instanceof JobEnded) || reason.why !== 'expired')
+    return outcome;
+  const { firstError, lastError } = outcome;
+  const error = lastError && {
+    ...lastError,
+    code: 'DEADLINE' as const,
+    message: `the deadline of the job passed (${lastError.message})`,
+  };
+  return {
+    ...outcome,
+    state: 'expired',
+    firstError: firstError?.code === 'CANCELED' ? error : firstError,
+    lastError: error,
+  };
+}
+
+async function warnOfEvidence({ store, shared }: ChunkDeps, job: WorkJob, count: number): Promise<void> {
+  const where = shared.session.target.addresses.join(', ');
+  await store.warn(
+    job.id,
+    'DIALECT_UNPROVEN',
+    `${where} answered OK but has never shown that it is an HPC Cache: a plain NFS server answers so at once and means nothing by it. These files have the evidence "accepted". If it is a plain server, use the dialect rfc1813.`,
+    count,
+  );
+}

@@ -1,0 +1,142 @@
+import type { Logger } from 'pino';
+import { FlushSession, type FlushSessionOptions, type SessionEvent } from '../flush/session.js';
+import type { CacheConfig } from '../model/cache.js';
+import type { WorkJob, WorkStore } from '../store/work.js';
+import type { CacheSlots, SlotUser } from './slots.js';
+
+/** A session that the chunks of a process share, as long as they want the same export as the same user. */
+export interface SharedSession extends SlotUser {
+  readonly session: FlushSession;
+  /** Jobs that use it now → by how many chunks. */
+  readonly jobs: Map<string, number>;
+}
+
+export interface SessionPoolOptions {
+  store: Pick<WorkStore, 'isDialectProven' | 'setDialectProven' | 'takeStarts'>;
+  queue: string;
+  machineName: string;
+  idleMs: number;
+  slots: CacheSlots;
+  log: Logger;
+  onEvent: (shared: SharedSession, event: SessionEvent) => void;
+  mount: FlushSessionOptions['mount'];
+}
+
+/** The sessions of one cache. */
+export class SessionPool {
+  readonly #options: SessionPoolOptions;
+  readonly #open = new Map<string, Promise<SharedSession>>();
+  readonly #idle = new Map<string, NodeJS.Timeout>();
+
+  constructor(options: SessionPoolOptions) {
+    this.#options = options;
+  }
+
+  /** Makes no call: the export is mounted when the first file needs it. `release` it once. */
+  async acquire(job: WorkJob, config: CacheConfig): Promise<SharedSession> {
+    const key = keyOf(job, config);
+    clearTimeout(this.#idle.get(key));
+    this.#idle.delete(key);
+    let opening = this.#open.get(key);
+    if (opening === undefined) {
+      opening = this.#openSession(job, config);
+      this.#open.set(key, opening);
+      opening.catch(() => this.#open.delete(key));
+    }
+    const shared = await opening;
+    shared.jobs.set(job.id, (shared.jobs.get(job.id) ?? 0) + 1);
+    return shared;
+  }
+
+  release(shared: SharedSession, job: WorkJob, config: CacheConfig): void {
+    const users = (shared.jobs.get(job.id) ?? 0) - 1;
+    if (users > 0) shared.jobs.set(job.id, users);
+    else shared.jobs.delete(job.id);
+    if (shared.jobs.size > 0) return;
+    const key = keyOf(job, config);
+    clearTimeout(this.#idle.get(key));
+    const timer = setTimeout(() => {
+      this.#idle.delete(key);
+      if (shared.jobs.size === 0) void this.#close(key);
+    }, this.#options.idleMs);
+    timer.unref();
+    this.#idle.set(key, timer);
+  }
+
+  /** Those that are open. */
+  async all(): Promise<SharedSession[]> {
+    const opened = await Promise.allSettled(this.#open.values());
+    return opened.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+  }
+
+  /** Never rejects. */
+  async close(): Promise<void> {
+    for (const timer of this.#idle.values()) clearTimeout(timer);
+    this.#idle.clear();
+    await Promise.all([...this.#open.keys()].map((key) => this.#close(key)));
+  }
+
+  async #openSession(job: WorkJob, config: CacheConfig): Promise<SharedSession> {
+    const { store, queue, machineName, mount, onEvent, slots } = this.#options;
+    const { filesPerSecond } = config.limits;
+    const dialectProven = await store.isDialectProven(queue);
+    const target = {
+      addresses: config.addresses,
+      ports: config.ports,
+      credential: config.credential,
+      machineName,
+      privilegedPort: config.privilegedPort,
+      callTimeoutMs: config.callTimeoutSeconds * 1000,
+    };
+    const session = await FlushSession.open(target, job.export, {
+      inFlight: 0,
+      filesPerSecond,
+      dialectProven,
+      ...(filesPerSecond === null
+        ? {}
+        : { starts: (wanted: number) => store.takeStarts(queue, filesPerSecond, wanted) }),
+      ...(mount === undefined ? {} : { mount }),
+      onEvent: (event) => {
+        if (event.type === 'dialect-proven') this.#proven();
+        onEvent(shared, event);
+      },
+    });
+    const shared: SharedSession = { session, wanted: 0, jobs: new Map() };
+    slots.add(shared);
+    return shared;
+  }
+
+  /** One session has seen the dialect: it is a property of the cache. */
+  #proven(): void {
+    const { store, queue, log } = this.#options;
+    for (const opening of this.#open.values()) {
+      opening.then(
+        ({ session }) => {
+          session.dialectProven = true;
+        },
+        () => {},
+      );
+    }
+    store.setDialectProven(queue).catch((error: unknown) => {
+      log.warn({ err: error, queue }, 'that the cache has shown its dialect was not stored');
+    });
+  }
+
+  async #close(key: string): Promise<void> {
+    const opening = this.#open.get(key);
+    this.#open.delete(key);
+    try {
+      const shared = await opening;
+      if (shared === undefined) return;
+      this.#options.slots.remove(shared);
+      await shared.session.close();
+    } catch (error) {
+      this.#options.log.debug({ err: error, queue: this.#options.queue }, 'a session was not closed cleanly');
+    }
+  }
+}
+
+/** Jobs for an address may bring different ports or identities, so the whole target is part of it. */
+function keyOf(job: WorkJob, { addresses, ports, credential, privilegedPort, limits }: CacheConfig): string {
+  return JSON.stringify([job.export, addresses, ports, credential, privilegedPort, limits.filesPerSecond]);
+}

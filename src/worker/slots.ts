@@ -1,0 +1,184 @@
+import type { Logger } from 'pino';
+import type { WorkStore } from '../store/work.js';
+
+/** What runs on one session of the cache: how much it could do, and what it may. */
+export interface SlotUser {
+  /** Files in hand that have not ended. */
+  wanted: number;
+  readonly session: { inFlight: number; counters(): { outstanding: number } };
+}
+
+export interface SlotOptions {
+  store: Pick<WorkStore, 'leaseSlots'>;
+  queue: string;
+  workerId: string;
+  /** Flushes that may be outstanding on the cache, over all workers. */
+  limit: number;
+  log: Logger;
+  /** The cache is paused: nothing may begin until it is resumed. */
+  onPaused: () => void;
+}
+
+const RENEW_MS = 2000;
+/** Another worker may free slots at any time; how soon to ask again with fewer than could be used, and with none. */
+const SHORT_MS = 500;
+const STARVED_MS = 100;
+/** How long slots are kept without work: the next chunk is often there at once. */
+const LINGER_MS = 100;
+/** How often slots are moved between sessions while one still uses what is another's by now. */
+const REBALANCE_MS = 20;
+
+/**
+ * This process's share of the flushes that may be outstanding on a cache: leased from the store, renewed while there is
+ * work, divided among the sessions that flush there. Never are more outstanding than leased, except after a lease ran
+ * out unrenewed: then nothing begins until there is another.
+ */
+export class CacheSlots {
+  readonly #options: SlotOptions;
+  readonly #users = new Set<SlotUser>();
+  #slots = 0;
+  #draining = false;
+  #leasing: Promise<void> | null = null;
+  #askAgain = false;
+  /** Whether the store may hold a lease of ours. */
+  #leased = false;
+  #renewal: NodeJS.Timeout | undefined;
+  #end: NodeJS.Timeout | undefined;
+  #rebalance: NodeJS.Timeout | undefined;
+
+  constructor(options: SlotOptions) {
+    this.#options = options;
+  }
+
+  /** Flushes of ours that are outstanding on the cache. */
+  get outstanding(): number {
+    let sum = 0;
+    for (const { session } of this.#users) sum += session.counters().outstanding;
+    return sum;
+  }
+
+  add(user: SlotUser): void {
+    user.session.inFlight = 0;
+    this.#users.add(user);
+  }
+
+  remove(user: SlotUser): void {
+    user.session.inFlight = 0;
+    this.#users.delete(user);
+  }
+
+  /** To be called when `wanted` of a user changed. */
+  changed(): void {
+    const useful = Math.min(this.#options.limit, this.#wanted());
+    if (useful > this.#slots) {
+      // While starved the timer asks; each file that ends would ask otherwise.
+      if (!this.#leased || this.#renewal === undefined) this.#lease();
+    } else if (useful === 0) {
+      this.#renewIn(LINGER_MS);
+    } else if (useful < this.#slots / 2) {
+      this.#lease();
+    }
+    this.#divide();
+  }
+
+  /** Nothing begins any more; what is outstanding may end. */
+  drain(): void {
+    this.#draining = true;
+    this.#divide();
+  }
+
+  /** After a drain that was for a while. */
+  resume(): void {
+    this.#draining = false;
+    this.changed();
+  }
+
+  /** Gives the lease back. Waits no longer than Redis takes to answer; never rejects. */
+  async close(): Promise<void> {
+    this.#draining = true;
+    this.#slots = 0;
+    this.#divide();
+    await this.#leasing;
+    for (const timer of [this.#renewal, this.#end, this.#rebalance]) clearTimeout(timer);
+    if (!this.#leased) return;
+    const { store, queue, workerId, limit, log } = this.#options;
+    await store.leaseSlots(queue, workerId, limit, 0, 0).catch((error: unknown) => {
+      log.debug({ err: error, queue }, 'slots were not given back; their lease runs out by itself');
+    });
+  }
+
+  #wanted(): number {
+    if (this.#draining) return 0;
+    let sum = 0;
+    for (const { wanted } of this.#users) sum += wanted;
+    return sum;
+  }
+
+  #lease(): void {
+    this.#askAgain = this.#leasing !== null;
+    this.#leasing ??= this.#leaseOnce().finally(() => {
+      this.#leasing = null;
+      if (this.#askAgain) this.#lease();
+    });
+  }
+
+  async #leaseOnce(): Promise<void> {
+    clearTimeout(this.#renewal);
+    this.#renewal = undefined;
+    const { store, queue, workerId, limit, log, onPaused } = this.#options;
+    const inUse = this.outstanding;
+    const wanted = Math.min(limit, Math.max(inUse, this.#wanted()));
+    try {
+      const { slots, paused, validUntil } = await store.leaseSlots(queue, workerId, limit, inUse, wanted);
+      this.#leased = inUse + wanted > 0;
+      this.#slots = slots;
+      clearTimeout(this.#end);
+      this.#end = setTimeout(() => this.#voidLease(), Math.max(0, validUntil - Date.now()));
+      this.#end.unref();
+      this.#divide();
+      if (paused && wanted > 0) onPaused();
+      if (this.#leased) this.#renewIn(slots >= wanted ? RENEW_MS : slots > 0 ? SHORT_MS : STARVED_MS);
+    } catch (error) {
+      log.warn({ err: error, queue }, 'slots could not be leased');
+      this.#renewIn(RENEW_MS);
+    }
+  }
+
+  #renewIn(ms: number): void {
+    clearTimeout(this.#renewal);
+    this.#renewal = setTimeout(() => this.#lease(), ms);
+    this.#renewal.unref();
+  }
+
+  #voidLease(): void {
+    this.#slots = 0;
+    this.#divide();
+  }
+
+  /** Max-min fair: small wishes in full, the rest in equal parts. */
+  #divide(): void {
+    clearTimeout(this.#rebalance);
+    const users = [...this.#users].sort((a, b) => a.wanted - b.wanted);
+    let rest = this.#draining ? 0 : this.#slots;
+    let excess = 0;
+    const shares = users.map((user, i) => {
+      const share = Math.min(user.wanted, Math.ceil(rest / (users.length - i)));
+      rest -= share;
+      excess += Math.max(0, user.session.counters().outstanding - share);
+      return share;
+    });
+    // What one session still uses beyond its share, others must do without until it ends.
+    let owed = excess;
+    users.forEach(({ session }, i) => {
+      const share = shares[i] as number;
+      const free = Math.max(0, share - session.counters().outstanding);
+      const without = Math.min(owed, free);
+      owed -= without;
+      session.inFlight = share - without;
+    });
+    if (excess > 0 && users.length > 1) {
+      this.#rebalance = setTimeout(() => this.#divide(), REBALANCE_MS);
+      this.#rebalance.unref();
+    }
+  }
+}

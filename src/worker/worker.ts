@@ -1,0 +1,129 @@
+import type { Logger } from 'pino';
+import type { FlushSessionOptions } from '../flush/session.js';
+import type { CacheConfig } from '../model/cache.js';
+import type { QueueEntry, WorkStore } from '../store/work.js';
+import { CacheWorker } from './cache-worker.js';
+
+export interface WorkerOptions {
+  store: WorkStore;
+  /** The configured caches. */
+  caches: readonly CacheConfig[];
+  /** Unique among all workers that ever were. */
+  workerId: string;
+  /** The name that AUTH_SYS carries. */
+  machineName: string;
+  chunksPerCache: number;
+  lockMs: number;
+  stalledCheckMs: number;
+  maxStalls: number;
+  holdAfterMs: number;
+  idleSessionMs: number;
+  log: Logger;
+  mount?: FlushSessionOptions['mount'];
+}
+
+/** How long handing chunks back may take once the grace time is over; with Redis away it takes for ever. */
+const HAND_BACK_MS = 5000;
+const CLOSE_MS = 3000;
+
+/** Serves every queue there is, also those that appear later. */
+export class FlushWorker {
+  readonly #options: WorkerOptions;
+  readonly #caches = new Map<string, CacheWorker>();
+  /** Queues without a configuration here, so that each is told once. */
+  readonly #unknown = new Set<string>();
+  readonly #connection: ReturnType<WorkStore['newConnection']>;
+  readonly #unwatch: (() => void)[] = [];
+  #closing: Promise<boolean> | null = null;
+
+  constructor(options: WorkerOptions) {
+    this.#options = options;
+    this.#connection = options.store.newConnection();
+    this.#unwatch.push(
+      options.store.watchQueues((queues) => this.#serve(queues)),
+      options.store.watchEndings((jobId, why) => {
+        for (const cache of this.#caches.values()) cache.endJob(jobId, why);
+      }),
+    );
+  }
+
+  get chunksInHand(): number {
+    let sum = 0;
+    for (const cache of this.#caches.values()) sum += cache.chunksInHand;
+    return sum;
+  }
+
+  /**
+   * In three phases: takes no more chunks and lets flushes under way end, for `graceMs` at most; gives everything else
+   * back to the queue; closes. The store is its owner's to close, afterwards.
+   * @returns false if a phase did not end in its time, e.g. because Redis is away: what is in hand then comes back to
+   *   the queue by the stall check
+   */
+  close(graceMs: number): Promise<boolean> {
+    this.#closing ??= this.#closeInPhases(graceMs);
+    return this.#closing;
+  }
+
+  async #closeInPhases(graceMs: number): Promise<boolean> {
+    const { log } = this.#options;
+    for (const unwatch of this.#unwatch) unwatch();
+    const caches = [...this.#caches.values()];
+    const inHand = this.chunksInHand;
+    if (inHand > 0) log.info({ chunks: inHand, graceMs }, 'worker: letting flushes under way end');
+    const drained = await within(
+      Promise.all(caches.map((cache) => cache.drain(graceMs))),
+      graceMs + HAND_BACK_MS,
+    );
+    if (!drained) log.warn({ chunks: this.chunksInHand }, 'worker: not everything was handed back in time');
+    const closed = await within(Promise.all(caches.map((cache) => cache.close())), CLOSE_MS);
+    this.#connection.disconnect();
+    return drained && closed;
+  }
+
+  #serve(queues: QueueEntry[]): void {
+    if (this.#closing !== null) return;
+    const present = new Set(queues.map(({ queue }) => queue));
+    for (const [queue, cache] of this.#caches) {
+      if (present.has(queue)) continue;
+      this.#caches.delete(queue);
+      void cache.drain(0).then(() => cache.close());
+    }
+    for (const entry of queues) this.#serveQueue(entry);
+  }
+
+  #serveQueue(entry: QueueEntry): void {
+    const { caches, log, ...rest } = this.#options;
+    const config = entry.adHocCache ?? caches.find(({ name }) => name === entry.cache);
+    if (config === undefined) {
+      if (!this.#unknown.has(entry.queue)) {
+        log.warn(
+          { cache: entry.cache },
+          'there are jobs for a cache that is not in the configuration of this worker',
+        );
+      }
+      this.#unknown.add(entry.queue);
+      return;
+    }
+    const known = this.#caches.get(entry.queue);
+    if (known !== undefined) {
+      known.config = config;
+      return;
+    }
+    log.debug({ cache: entry.cache }, 'serving a cache');
+    this.#caches.set(
+      entry.queue,
+      new CacheWorker(entry, config, { ...rest, log, connection: this.#connection }),
+    );
+  }
+}
+
+async function within(work: Promise<unknown>, ms: number): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<boolean>((resolve) => {
+    timer = setTimeout(() => resolve(false), ms);
+  });
+  const done = work.then(() => true);
+  const result = await Promise.race([done, late]);
+  clearTimeout(timer);
+  return result;
+}
