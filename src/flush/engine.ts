@@ -9,7 +9,7 @@ import { PathForms } from './path-forms.js';
 import type { Resolver } from './resolver.js';
 import { Retries } from './retries.js';
 import { rfc1813 } from './rfc1813.js';
-import type { FlushSession } from './session.js';
+import type { FlushSession, SessionRun } from './session.js';
 import { TargetDownError } from './target-error.js';
 import { Alarm } from './timer-wheel.js';
 import type { FlushFile, FlushOptions, FlushOutcome } from './types.js';
@@ -67,7 +67,7 @@ interface Ending {
   alone: boolean;
 }
 
-class FlushRun extends Alarm implements AsyncIterableIterator<FlushOutcome> {
+class FlushRun extends Alarm implements AsyncIterableIterator<FlushOutcome>, SessionRun {
   readonly #session: FlushSession;
   readonly #files: Iterable<FlushFile> | AsyncIterable<FlushFile>;
   readonly #options: FlushOptions;
@@ -153,6 +153,12 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FlushOutcome> {
 
   sessionClosed(): void {
     this.#endAll({ ...CANCELED, message: 'the session was closed' });
+  }
+
+  /** More slots make room for more files. */
+  slotsChanged(): void {
+    this.#pull();
+    this.#settle();
   }
 
   // Taking files up.
