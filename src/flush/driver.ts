@@ -1,8 +1,8 @@
 import type { Evidence } from '../model/words.js';
-import type { FileBrief, FileHandle } from '../nfs/nfs3.js';
+import type { FileHandle } from '../nfs/nfs3.js';
 import type { CallLimit } from '../nfs/target.js';
 import { Fault, type RetryPolicy } from './fault.js';
-import type { TargetCalls } from './target-calls.js';
+import type { FileAttributes, TargetCalls } from './target-calls.js';
 
 /** One file on its way through a driver: what the driver may use, and what it keeps there between two tries. */
 export interface DrivenFile {
@@ -37,7 +37,7 @@ export interface Driven {
   outcome: 'flushed' | 'already_clean';
   evidence: Evidence;
   /** Attributes after the flush, where the target gave them. */
-  attributes: FileBrief | null;
+  attributes: FileAttributes | null;
 }
 
 /**

@@ -1,12 +1,12 @@
 import type { FileError } from '../model/errors.js';
-import type { FileBrief, FileHandle } from '../nfs/nfs3.js';
+import type { FileHandle } from '../nfs/nfs3.js';
 import type { Candidate } from './admission.js';
 import { DIRECTORY_AGE_MS, type Directory } from './directory-cache.js';
 import type { DrivenFile } from './driver.js';
 import type { Walk } from './resolver.js';
 import type { Retries } from './retries.js';
 import type { FlushSession } from './session.js';
-import type { TargetCalls } from './target-calls.js';
+import type { FileAttributes, TargetCalls } from './target-calls.js';
 import { Alarm } from './timer-wheel.js';
 import type { FlushFile } from './types.js';
 
@@ -33,7 +33,7 @@ export class FileTask extends Alarm implements Candidate, DrivenFile, Walk {
 
   calls!: TargetCalls;
   directory: Directory | null = null;
-  attributes: FileBrief | null = null;
+  attributes: FileAttributes | null = null;
   notBefore = 0;
   links = 0;
 
@@ -92,7 +92,7 @@ export class FileTask extends Alarm implements Candidate, DrivenFile, Walk {
     this.session.proveDialect();
   }
 
-  found(handle: FileHandle, attributes: FileBrief | null, directory: Directory): void {
+  found(handle: FileHandle, attributes: FileAttributes | null, directory: Directory): void {
     this.#handle = handle;
     this.attributes = attributes;
     this.directory = directory;

@@ -1,6 +1,5 @@
 import { pathBytes, pathText } from '../model/pathname.js';
 import {
-  type FileBrief,
   type FileHandle,
   FTYPE3,
   NF3DIR,
@@ -14,7 +13,7 @@ import type { CallLimit } from '../nfs/target.js';
 import { Directory, DirectoryCache } from './directory-cache.js';
 import { Fault, statusFault } from './fault.js';
 import { type PathForms, quoted } from './path-forms.js';
-import type { LookupReply, TargetCalls } from './target-calls.js';
+import type { FileAttributes, LookupReply, TargetCalls } from './target-calls.js';
 
 /** As many as Linux follows. */
 const MAX_LINKS = 40;
@@ -32,7 +31,7 @@ export interface Walk {
 
 export interface ResolvedFile {
   handle: FileHandle;
-  attributes: FileBrief | null;
+  attributes: FileAttributes | null;
   /** The directory it was found in, to be forgotten if the handle turns out to be stale. */
   directory: Directory;
 }
@@ -167,7 +166,7 @@ export class Resolver {
     directory: Directory,
     name: string,
     walk: Walk,
-  ): Promise<{ handle: FileHandle; attributes: FileBrief | null; type: number } | Fault> {
+  ): Promise<{ handle: FileHandle; attributes: FileAttributes | null; type: number } | Fault> {
     const reply = await this.#calls.lookup(directory.handle, pathBytes(name), walk.limit);
     if (reply instanceof Fault) return reply;
     if (reply.status !== NFS3_OK) return this.#refused(reply.status, directory, name, walk);

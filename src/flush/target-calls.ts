@@ -24,9 +24,12 @@ export interface ExportCalls {
   close(): Promise<void>;
 }
 
+/** What a flush wants to know of a file. */
+export type FileAttributes = Pick<FileBrief, 'type' | 'size' | 'mtimeMs'>;
+
 export interface AttributesReply {
   status: number;
-  attributes: FileBrief | null;
+  attributes: FileAttributes | null;
 }
 export interface LookupReply extends AttributesReply {
   handle: FileHandle | null;
