@@ -30,6 +30,8 @@ const LONG_POLL_SECONDS = 30;
 /** A running job changes more often than anybody can read. */
 const CHANGE_EVERY_MS = 200;
 const POLL_EVERY_MS = 1000;
+/** In the last second of a time-out, which is too short for a long-poll. */
+const LAST_POLLS_EVERY_MS = 100;
 const FIRST_BACKOFF_MS = 100;
 const MAX_BACKOFF_MS = 5_000;
 const ANSWER_MS = 15_000;
@@ -61,7 +63,8 @@ export async function waitForJob(client: ServiceClient, id: string, options: Wai
       const call = longPoll(path, progress.refresh, etag, within(LONG_POLL_SECONDS * 1000));
       const answer = await client.request('GET', call.path, {
         headers: call.headers,
-        timeoutMs: call.timeoutMs,
+        // A service that is frozen must not hold us beyond the caller's time.
+        timeoutMs: Math.max(LAST_POLLS_EVERY_MS, within(call.timeoutMs)),
       });
       if (awaySince !== null) progress.note('The service answers again.');
       awaySince = null;
@@ -78,7 +81,7 @@ export async function waitForJob(client: ServiceClient, id: string, options: Wai
         etag = answer.etag;
       }
       // An answer that did not wait (the service is ending, or knows no waiting) must not make a tight circle.
-      await pause(pollEveryMs(progress.refresh, etag) - (Date.now() - askedAt));
+      await pause(pollEveryMs(call.waits, progress.refresh, etag) - (Date.now() - askedAt));
     } catch (error) {
       if (signal.aborted) throw interrupted(id);
       if (!isTransient(error)) throw error;
@@ -105,8 +108,10 @@ export async function waitForJob(client: ServiceClient, id: string, options: Wai
   }
 }
 
-function pollEveryMs(refresh: ProgressView['refresh'], etag: string | null): number {
-  return refresh === 'changes' && etag !== null ? CHANGE_EVERY_MS : POLL_EVERY_MS;
+function pollEveryMs(waited: boolean, refresh: ProgressView['refresh'], etag: string | null): number {
+  if (etag === null) return POLL_EVERY_MS;
+  if (!waited) return LAST_POLLS_EVERY_MS;
+  return refresh === 'changes' ? CHANGE_EVERY_MS : POLL_EVERY_MS;
 }
 
 function longPoll(
@@ -114,15 +119,18 @@ function longPoll(
   refresh: ProgressView['refresh'],
   etag: string | null,
   atMostMs: number,
-): { path: string; headers: Record<string, string>; timeoutMs: number } {
-  if (etag === null) return { path, headers: {}, timeoutMs: ANSWER_MS };
+): { path: string; headers: Record<string, string>; timeoutMs: number; waits: boolean } {
+  const plain = { path, headers: {}, timeoutMs: ANSWER_MS, waits: false };
+  if (etag === null) return plain;
   const waitMs = Math.min(atMostMs, typeof refresh === 'object' ? refresh.everyMs : atMostMs);
-  // RFC 7240: whole seconds. The remainder of a time-out is waited out with one second too many at most.
-  const seconds = Math.max(1, Math.ceil(waitMs / 1000));
+  // RFC 7240 knows whole seconds only.
+  const seconds = Math.floor(waitMs / 1000);
+  if (seconds < 1) return plain;
   return {
     path: refresh === 'changes' ? path : `${path}?until=terminal`,
     headers: { prefer: `wait=${seconds}`, 'if-none-match': etag },
     timeoutMs: seconds * 1000 + ANSWER_MS,
+    waits: true,
   };
 }
 
