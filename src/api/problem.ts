@@ -155,7 +155,8 @@ export function sendProblem(error: unknown, request: FastifyRequest, reply: Fast
     .code(status)
     .header('content-type', PROBLEM_TYPE)
     .header('cache-control', 'no-store')
-    .send(JSON.stringify(toProblem(refusal, request)));
+    // Bytes: to a text fastify would add a charset, which JSON does not have (RFC 8259 §11).
+    .send(Buffer.from(JSON.stringify(toProblem(refusal, request))));
 }
 
 function toProblem(refusal: BrokerError, request: FastifyRequest): Problem {

@@ -35,7 +35,6 @@ export class Waiters {
     const controller = new AbortController();
     const abort = () => controller.abort();
     const timer = setTimeout(abort, timeoutMs);
-    timer.unref();
     response.once('close', abort);
     this.#waiting.add(controller);
     try {

@@ -1,0 +1,253 @@
+import { BrokerError, FILE_ERRORS } from '../../src/model/errors.js';
+import type { Cache, ErrorGroup, Job, JobFile } from '../../src/model/job.js';
+import { pathText } from '../../src/model/pathname.js';
+import { isTerminalJobState, type JobState } from '../../src/model/words.js';
+import type { JobFilter, JobIntake, JobStore, NewJob, Page, Revision } from '../../src/store/types.js';
+
+/** The part of a store that routes can tell from the real one: for tests of routes alone, without Redis. */
+
+export interface StoredJob {
+  job: Job & Revision;
+  request: NewJob;
+  paths: Buffer[];
+}
+
+export class MemoryStore implements JobStore {
+  readonly jobs: StoredJob[] = [];
+  readonly caches = new Map<string, Cache>();
+  /** Thrown by every method while set. */
+  failure: BrokerError | Error | null = null;
+  aborted = 0;
+  /** Each `add` waits this long, as Redis under load would make it. */
+  addDelay: (() => Promise<void>) | null = null;
+  #waiting = new Set<() => void>();
+
+  get waiting(): number {
+    return this.#waiting.size;
+  }
+
+  openIntake(): JobIntake {
+    this.#mayFail();
+    const paths: Buffer[] = [];
+    const warnings: Job['warnings'] = [];
+    return {
+      add: (path) => {
+        paths.push(Buffer.from(path));
+        if (this.addDelay) return this.addDelay();
+      },
+      get filesAdded() {
+        return paths.length;
+      },
+      warn: (code, message, count) => void warnings.push({ code, message, count }),
+      commit: async (request) => this.#store(request, paths, warnings).job,
+      abort: async () => {
+        this.aborted++;
+      },
+    };
+  }
+
+  async getJob(id: string): Promise<Job & Revision> {
+    return { ...this.find(id).job };
+  }
+
+  async getRevision(id: string): Promise<Revision> {
+    const { revision, state } = this.find(id).job;
+    return { revision, state };
+  }
+
+  async waitForChange(id: string, since: string, untilTerminal: boolean, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      const { job } = this.find(id);
+      const done = untilTerminal ? isTerminalJobState(job.state) : job.revision !== since;
+      if (done || signal.aborted) return;
+      await new Promise<void>((resolve) => {
+        const wake = () => {
+          this.#waiting.delete(wake);
+          signal.removeEventListener('abort', wake);
+          resolve();
+        };
+        this.#waiting.add(wake);
+        signal.addEventListener('abort', wake);
+      });
+    }
+  }
+
+  async listJobs(filter: JobFilter, cursor: string | null, limit: number): Promise<Page<Job>> {
+    this.#mayFail();
+    const all = this.jobs
+      .map(({ job }) => job)
+      .filter((job) => {
+        const created = new Date(job.createdAt);
+        return (
+          (!filter.kind || job.kind === filter.kind) &&
+          (!filter.states || filter.states.includes(job.state)) &&
+          (!filter.cache || job.cache === filter.cache) &&
+          (!filter.createdAfter || created >= filter.createdAfter) &&
+          (!filter.createdBefore || created < filter.createdBefore) &&
+          Object.entries(filter.labels ?? {}).every(([key, value]) => job.labels[key] === value)
+        );
+      })
+      .reverse();
+    return page(all, cursor, limit);
+  }
+
+  async listFiles(
+    id: string,
+    filter: Parameters<JobStore['listFiles']>[1],
+    cursor: string | null,
+    limit: number,
+  ): Promise<Page<JobFile>> {
+    const files = this.find(id).paths.map((path, index): JobFile => {
+      const error = { code: 'ENOENT', nfsStatus: 2, phase: 'resolve', message: 'No such file.' } as const;
+      const failed = path.includes('missing');
+      return {
+        index,
+        path: pathText(path),
+        state: failed ? 'failed' : 'pending',
+        outcome: null,
+        evidence: null,
+        attempts: 0,
+        size: null,
+        mtime: null,
+        durationMs: null,
+        firstError: failed ? error : null,
+        lastError: failed ? error : null,
+      };
+    });
+    const matching = files.filter(
+      ({ state, lastError }) =>
+        (!filter.states || filter.states.includes(state)) &&
+        (!filter.code || lastError?.code === filter.code),
+    );
+    return page(matching, cursor, limit);
+  }
+
+  async errorGroups(id: string): Promise<ErrorGroup[]> {
+    this.find(id);
+    const { help, retryable } = FILE_ERRORS.ENOENT;
+    return [
+      {
+        code: 'ENOENT',
+        count: 1,
+        help,
+        retryable,
+        samples: [{ path: '/missing', message: 'No such file.' }],
+      },
+    ];
+  }
+
+  async cancel(id: string): Promise<Job & Revision> {
+    const { job } = this.find(id);
+    if (!isTerminalJobState(job.state) && job.state !== 'canceling') this.change(id, 'canceling');
+    return { ...job };
+  }
+
+  async retry(id: string): Promise<Job & Revision> {
+    const { job, request, paths } = this.find(id);
+    if (!isTerminalJobState(job.state)) throw new BrokerError('JOB_NOT_FINISHED', `${id} is ${job.state}.`);
+    if (job.state === 'succeeded') throw new BrokerError('NOTHING_TO_RETRY', `${id} has no such file.`);
+    return { ...this.#store({ ...request, parentJobId: id }, paths, []).job };
+  }
+
+  async listCaches(): Promise<Cache[]> {
+    this.#mayFail();
+    return [...this.caches.values()];
+  }
+
+  async getCache(name: string): Promise<Cache> {
+    this.#mayFail();
+    const cache = this.caches.get(name);
+    if (!cache) throw new BrokerError('CACHE_NOT_FOUND', `There is no cache ${JSON.stringify(name)}.`);
+    return cache;
+  }
+
+  async pauseCache(name: string, reason: string): Promise<Cache> {
+    return Object.assign(await this.getCache(name), { paused: true, pausedReason: reason });
+  }
+
+  async resumeCache(name: string): Promise<Cache> {
+    return Object.assign(await this.getCache(name), { paused: false, pausedReason: null });
+  }
+
+  async health() {
+    this.#mayFail();
+    return { ok: true, warnings: this.warnings };
+  }
+  warnings: string[] = [];
+
+  async close(): Promise<void> {}
+
+  /** A change of a job, as a worker would make it; wakes who waits. */
+  change(id: string, state: JobState): void {
+    const { job } = this.find(id);
+    job.state = state;
+    job.revision = `r${Number(job.revision.slice(1)) + 1}`;
+    for (const wake of [...this.#waiting]) wake();
+  }
+
+  find(id: string): StoredJob {
+    this.#mayFail();
+    const found = this.jobs.find(({ job }) => job.id === id);
+    if (id === 'gone') throw new BrokerError('JOB_GONE', 'The job "gone" ended long ago.');
+    if (!found) throw new BrokerError('JOB_NOT_FOUND', `There is no job ${JSON.stringify(id)}.`);
+    return found;
+  }
+
+  #mayFail(): void {
+    if (this.failure) throw this.failure;
+  }
+
+  #store(request: NewJob, paths: Buffer[], warnings: Job['warnings']): StoredJob {
+    this.#mayFail();
+    const now = new Date().toISOString();
+    const zero = { filesActive: 0, filesSucceeded: 0, filesAlreadyClean: 0, filesFailed: 0, filesSkipped: 0 };
+    const stored: StoredJob = {
+      request,
+      paths,
+      job: {
+        id: `f${this.jobs.length + 1}`,
+        revision: 'r1',
+        kind: request.kind,
+        state: 'queued',
+        paused: false,
+        pausedReason: null,
+        statusDetail: null,
+        warnings,
+        cache: request.cache,
+        export: request.export,
+        labels: request.labels,
+        options: request.options,
+        parentJobId: request.parentJobId,
+        createdAt: now,
+        startedAt: null,
+        finishedAt: null,
+        deadlineAt: new Date(Date.now() + request.options.deadlineSeconds * 1000).toISOString(),
+        goneAt: null,
+        progress: {
+          ...zero,
+          filesTotal: paths.length,
+          filesTotalFinal: request.directories.length === 0,
+          filesPending: paths.length,
+          filesCanceled: 0,
+          filesExpired: 0,
+          bytesTotal: null,
+          bytesDone: 0,
+          filesPerSecond: null,
+          bytesPerSecond: null,
+          etaSeconds: null,
+          faults: 0,
+          updatedAt: now,
+        },
+      },
+    };
+    this.jobs.push(stored);
+    return stored;
+  }
+}
+
+function page<T>(all: T[], cursor: string | null, limit: number): Page<T> {
+  const start = cursor === null ? 0 : Number(cursor);
+  if (!Number.isInteger(start)) throw new BrokerError('VALIDATION', 'The cursor is not one of this list.');
+  const end = start + limit;
+  return { items: all.slice(start, end), nextCursor: end < all.length ? String(end) : null };
+}
