@@ -1,4 +1,4 @@
-import { setValue, type Tree, valueOf } from './tree.js';
+import { readValue, setValue, type Tree } from './tree.js';
 
 /**
  * What the tree of a transfer file means:
@@ -40,7 +40,7 @@ export interface TransferList {
 const SOURCE_STAT = 'SOURCE_STAT';
 
 export function readTransferList(tree: Tree): TransferList {
-  const command = valueOf(tree, 'COMMAND');
+  const command = readValue(tree, 'COMMAND');
   const known = COMMANDS.find((each) => each === command) ?? null;
   return {
     command: known,
@@ -109,7 +109,7 @@ function readEntries(files: Tree): Map<string, Entry> {
 }
 
 function readEntry(source: string, tree: Tree): Entry {
-  const destination = valueOf(tree, 'DESTINATION');
+  const destination = readValue(tree, 'DESTINATION');
   const size = readCount(tree, 'SIZE');
   const written = readCount(tree, 'WRITTEN') ?? 0;
   let fault: string | null = null;
@@ -122,14 +122,14 @@ function readEntry(source: string, tree: Tree): Entry {
     destination: fault === null ? destination : null,
     size: size ?? 0,
     written: written <= (size ?? 0) ? written : 0,
-    sourceStat: valueOf(tree, SOURCE_STAT),
-    error: valueOf(tree, 'ERROR'),
+    sourceStat: readValue(tree, SOURCE_STAT),
+    error: readValue(tree, 'ERROR'),
     fault,
   };
 }
 
 function readCount(tree: Tree, key: string): number | null {
-  const text = valueOf(tree, key);
+  const text = readValue(tree, key);
   if (text === null || !/^\d{1,16}$/.test(text)) return null;
   const count = Number(text);
   return Number.isSafeInteger(count) ? count : null;
@@ -137,7 +137,7 @@ function readCount(tree: Tree, key: string): number | null {
 
 function readLimit(tree: Tree, key: string): number | null | undefined {
   if (!tree.has(key)) return null;
-  const text = valueOf(tree, key)?.trim() ?? '';
+  const text = readValue(tree, key)?.trim() ?? '';
   const limit = text === '' ? Number.NaN : Number(text);
   if (!Number.isFinite(limit) || limit < 0) return undefined;
   return limit === 0 ? null : limit;

@@ -5,7 +5,7 @@
 export type Tree = Map<string, Tree | null>;
 
 /** The value under `key`: the one key below it. Null if there is none, or more than one, which means nothing. */
-export function valueOf(tree: Tree, key: string): string | null {
+export function readValue(tree: Tree, key: string): string | null {
   const below = tree.get(key);
   if (below?.size !== 1) return null;
   return below.keys().next().value ?? null;
@@ -13,7 +13,7 @@ export function valueOf(tree: Tree, key: string): string | null {
 
 /** Replaces whatever is under `key`. True if that changed something. */
 export function setValue(tree: Tree, key: string, value: string): boolean {
-  if (valueOf(tree, key) === value) return false;
+  if (readValue(tree, key) === value) return false;
   tree.set(key, new Map([[value, null]]));
   return true;
 }
