@@ -14,13 +14,32 @@ import { nfsStatusFromText } from './status.js';
 export const FAULT_KINDS = ['jukebox', 'stale', 'still-dirty', 'drop', 'silent', 'slow', 'error'] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
+/** What faults and statistics call the procedures; COMMIT is also known by its intent, and `*` is any. */
+export const FAULT_PROCEDURES = [
+  '*',
+  ...[
+    'NULL',
+    'GETATTR',
+    'LOOKUP',
+    'ACCESS',
+    'READLINK',
+    'READ',
+    'READDIR',
+    'READDIRPLUS',
+    'FSSTAT',
+    'FSINFO',
+  ],
+  ...['PATHCONF', 'COMMIT', 'COMMIT:start', 'COMMIT:status', 'COMMIT:sync', 'COMMIT:plain'],
+  ...['MOUNTPROC3_NULL', 'MNT', 'DUMP', 'UMNT', 'UMNTALL', 'EXPORT'],
+  ...['PMAPPROC_NULL', 'GETPORT', 'PMAPPROC_DUMP', 'RPCBPROC_NULL', 'GETADDR', 'RPCBPROC_DUMP'],
+];
+
 export interface FaultRule {
   kind: FaultKind;
   /** Glob over the path within the export, which begins with a slash: `/result/**`. Absent: every call, also those about no file. */
   path?: string;
   /**
-   * RFC names of procedures: `COMMIT`, `LOOKUP`, `MNT`, `GETPORT` …; `COMMIT:start`, `COMMIT:status`, `COMMIT:sync`
-   * and `COMMIT:plain` for one intent of COMMIT; `*` for all. Absent: COMMIT. Without meaning for `still-dirty`.
+   * Some of {@link FAULT_PROCEDURES}; absent: COMMIT. Without meaning for `still-dirty`.
    */
   procedures?: readonly string[];
   /** So often for each path; absent: for ever. */
@@ -120,6 +139,8 @@ function activate(rule: FaultRule): ActiveRule {
     throw new RangeError('"probability" of a fault lies between 0 and 1');
   }
   const procedures = rule.procedures ?? ['COMMIT'];
+  const unknown = procedures.find((name) => !FAULT_PROCEDURES.includes(name));
+  if (unknown !== undefined) throw new RangeError(`"${unknown}" is no procedure of this server`);
   return {
     rule,
     matches: rule.path === undefined ? () => true : picomatch(rule.path, { dot: true }),

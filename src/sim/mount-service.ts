@@ -109,7 +109,7 @@ export function mountProgram(volumes: readonly Volume[], faults: FaultTable): Rp
       [
         MOUNT_V3,
         new Map([
-          [MOUNTPROC3_NULL, entry('MOUNT NULL', doNothing)],
+          [MOUNTPROC3_NULL, entry('MOUNTPROC3_NULL', doNothing)],
           [MOUNTPROC3_MNT, entry('MNT', mnt)],
           [MOUNTPROC3_DUMP, entry('DUMP', dump)],
           [MOUNTPROC3_UMNT, entry('UMNT', umnt)],

@@ -109,14 +109,14 @@ export function portmapProgram(
     },
   });
   const pmap = new Map([
-    [PMAPPROC_NULL, entry('PMAP NULL', doNothing)],
+    [PMAPPROC_NULL, entry('PMAPPROC_NULL', doNothing)],
     [PMAPPROC_GETPORT, entry('GETPORT', getport)],
-    [PMAPPROC_DUMP, entry('PMAP DUMP', dump)],
+    [PMAPPROC_DUMP, entry('PMAPPROC_DUMP', dump)],
   ]);
   const rpcbind = new Map([
-    [RPCBPROC_NULL, entry('RPCB NULL', doNothing)],
+    [RPCBPROC_NULL, entry('RPCBPROC_NULL', doNothing)],
     [RPCBPROC_GETADDR, entry('GETADDR', getaddr)],
-    [RPCBPROC_DUMP, entry('RPCB DUMP', rpcbDump)],
+    [RPCBPROC_DUMP, entry('RPCBPROC_DUMP', rpcbDump)],
   ]);
   return {
     program: PMAP_PROG,
