@@ -20,13 +20,6 @@ const httpSchema = z.strictObject({
       'Address to listen on. There is no authentication: whoever can connect can submit and cancel jobs. "0.0.0.0" or "::" for all interfaces.',
   }),
   port: port.default(8080).meta({ description: 'TCP port to listen on; 0 takes a free one.' }),
-  publicUrl: z
-    .url({ protocol: /^https?$/, error: 'expected an http or https URL' })
-    .nullable()
-    .default(null)
-    .meta({
-      description: 'How clients reach the service when a proxy stands before it. Null: as the request says.',
-    }),
 });
 
 const redisSchema = z.strictObject({
@@ -147,7 +140,6 @@ type Kind = 'text' | 'number' | 'boolean' | 'list';
 export const ENVIRONMENT = {
   WRITEBACK_HTTP_HOST: { key: 'http.host', kind: 'text' },
   WRITEBACK_HTTP_PORT: { key: 'http.port', kind: 'number' },
-  WRITEBACK_PUBLIC_URL: { key: 'http.publicUrl', kind: 'text' },
   WRITEBACK_REDIS_URL: { key: 'redis.url', kind: 'text' },
   WRITEBACK_REDIS_CLUSTER: { key: 'redis.cluster', kind: 'boolean' },
   WRITEBACK_REDIS_KEY_PREFIX: { key: 'redis.keyPrefix', kind: 'text' },

@@ -20,7 +20,8 @@ const ROOMS: Record<string, readonly string[]> = {
   api: ['store', 'model'],
   cli: ['flush', 'scr', 'sim', 'model'],
   config: ['model'],
-  main: ['config', 'model', 'flush', 'scr', 'sim', 'store', 'worker', 'api', 'cli'],
+  serve: ['config', 'store', 'worker', 'api'],
+  main: ['config', 'model', 'flush', 'scr', 'sim', 'store', 'worker', 'api', 'cli', 'serve'],
 };
 
 /** What a room may use from outside: everything else is a decision to write down here and in the architecture document. */
@@ -36,6 +37,7 @@ const PACKAGES: Record<string, readonly string[]> = {
   api: ['fastify', '@fastify/swagger', '@fastify/swagger-ui', 'fastify-type-provider-zod', 'pino', 'zod'],
   cli: ['commander', 'zod'],
   config: ['yaml', 'zod'],
+  serve: ['pino'],
   main: ['commander', 'pino'],
 };
 

@@ -1,0 +1,182 @@
+#!/usr/bin/env node
+import { readFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { constants, hostname } from 'node:os';
+import { pino } from 'pino';
+import { openApiDocument } from './api/openapi-document.js';
+import { registerCaches } from './cli/caches.js';
+import { registerCancel } from './cli/cancel.js';
+import { CliError } from './cli/cli-error.js';
+import type { CliContext } from './cli/context.js';
+import { EXIT } from './cli/exit-codes.js';
+import { registerFiles } from './cli/files.js';
+import { registerFlushFile } from './cli/flush-file.js';
+import { registerJobs } from './cli/jobs.js';
+import { registerOpenapi } from './cli/openapi.js';
+import { runProgram } from './cli/program.js';
+import { registerRetry } from './cli/retry.js';
+import { registerScrTransfer } from './cli/scr-transfer.js';
+import { registerServe, type ServeCommandOptions } from './cli/serve.js';
+import { registerSimulate } from './cli/simulate.js';
+import { registerSubmit } from './cli/submit.js';
+import { registerWait } from './cli/wait.js';
+import { type Config, ConfigError, loadConfig, unknownVariables } from './config.js';
+import { longestCloseMs, ROLES, type Role, type Service, startService } from './serve.js';
+
+/**
+ * The composition root: reads arguments and environment, takes signals, runs one command, ends the process. Everything
+ * else gets what it needs from here.
+ */
+
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+const stop = new AbortController();
+for (const signal of SIGNALS) {
+  process.on(signal, () => {
+    if (stop.signal.aborted) process.exit(128 + constants.signals[signal]);
+    stop.abort(signal);
+  });
+}
+// `writeback jobs | head` closes our output early: no fault, and nobody left to tell it to.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(128 + constants.signals.SIGPIPE);
+    throw error;
+  });
+}
+
+const context: CliContext = {
+  stdin: process.stdin,
+  stdout: process.stdout,
+  stderr: process.stderr,
+  env: process.env,
+  signal: stop.signal,
+  version: packageVersion(),
+  setExitCode(code) {
+    process.exitCode = code;
+  },
+};
+
+const exitCode = await runProgram(process.argv.slice(2), context, [
+  registerServe(ROLES, serve),
+  registerSubmit,
+  registerWait,
+  registerJobs,
+  registerFiles,
+  registerCancel,
+  registerRetry,
+  registerCaches,
+  registerFlushFile,
+  registerScrTransfer,
+  registerSimulate,
+  registerOpenapi(async (version) => (await openApiDocument({ version })).yaml),
+]);
+// A pipe takes what was written later than this: end only when it has.
+await new Promise<void>((resolve) => process.stdout.write('', () => resolve()));
+process.exit(exitCode);
+
+async function serve(
+  options: ServeCommandOptions,
+  { env, version, signal, stdout }: CliContext,
+): Promise<number> {
+  const role = options.role as Role;
+  const config = await readConfig(options, env);
+  if (role !== 'all' && config.redis.url === null) {
+    throw new CliError(
+      `--role ${role} needs a Redis that it shares with the other processes: set --redis-url, WRITEBACK_REDIS_URL or redis.url. A private Redis serves one process, which runs as --role all.`,
+      EXIT.usage,
+    );
+  }
+  const log = pino({ level: config.log.level, base: { role } }, pino.destination(2));
+  for (const sentence of unknownVariables(env)) log.warn(sentence);
+
+  let service: Service;
+  try {
+    service = await startService({
+      role,
+      config,
+      version,
+      hostName: hostname(),
+      processId: process.pid,
+      searchPath: env.PATH ?? '',
+      log,
+      signal,
+    });
+  } catch (error) {
+    if (signal.aborted) return EXIT.interrupted;
+    log.debug({ err: error }, 'not started');
+    throw new CliError(error instanceof Error ? error.message : String(error), EXIT.unavailable, {
+      cause: error,
+    });
+  }
+  const { url, redis } = service;
+  log.info({ version, url, redis, caches: config.caches.map(({ name }) => name) }, 'started');
+  stdout.write(
+    url === null
+      ? `writeback ${version} works with ${redis}\n`
+      : `writeback ${version} listens on ${url} (documentation: ${url}/docs) with ${redis}\n`,
+  );
+  if (url !== null && !/^http:\/\/(127\.|\[::1\])/.test(url)) {
+    log.warn('The API has no authentication and listens on an address that others may reach.');
+  }
+
+  if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve));
+  log.info({ signal: signal.reason }, 'ending');
+  // Nothing may keep it: a Redis that is away, a file system that hangs.
+  setTimeout(() => {
+    log.error('not ended in time, leaving');
+    process.exit(EXIT.error);
+  }, longestCloseMs(config) + 5000).unref();
+  const inOrder = await service.close();
+  log.info({ inOrder }, 'ended');
+  return inOrder ? EXIT.succeeded : EXIT.error;
+}
+
+async function readConfig(options: ServeCommandOptions, env: CliContext['env']): Promise<Config> {
+  const file = options.config ?? (env.WRITEBACK_CONFIG || undefined);
+  let yamlText: string | undefined;
+  if (file !== undefined) {
+    try {
+      yamlText = await readFile(file, 'utf8');
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error);
+      throw new CliError(`the configuration file ${file} cannot be read: ${why}`, EXIT.usage, {
+        cause: error,
+      });
+    }
+  }
+  try {
+    return loadConfig({
+      yamlText,
+      env,
+      overrides: {
+        'http.host': options.host,
+        'http.port': options.port,
+        dataDir: options.dataDir,
+        'redis.url': options.redisUrl,
+      },
+    });
+  } catch (error) {
+    if (error instanceof ConfigError) {
+      const where = file === undefined ? '' : ` (${file})`;
+      throw new CliError(`${error.message}${where}`, EXIT.usage, { cause: error });
+    }
+    throw error;
+  }
+}
+
+/** From the package.json beside the folder this was compiled to. */
+function packageVersion(): string {
+  for (const path of ['../package.json', '../../package.json']) {
+    try {
+      const found = JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8')) as Record<
+        string,
+        unknown
+      >;
+      if (found.name === 'writeback-broker') return String(found.version);
+    } catch {
+      // Not there: the next.
+    }
+  }
+  return '0.0.0';
+}

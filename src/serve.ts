@@ -1,0 +1,226 @@
+import { randomUUID } from 'node:crypto';
+import type { AddressInfo } from 'node:net';
+import type { Logger } from 'pino';
+import { buildApp } from './api/app.js';
+import type { Config } from './config.js';
+import type { RedisTarget } from './store/connect.js';
+import { type EmbeddedRedis, startEmbeddedRedis } from './store/embedded-redis.js';
+import { untilRedisAnswers, withoutPassword } from './store/startup.js';
+import { openJobStore } from './store/store.js';
+import { Sweeper } from './store/sweeper.js';
+import type { JobStore } from './store/types.js';
+import type { WorkStore } from './store/work.js';
+import { openWorkStore } from './store/work-store.js';
+import { FlushWorker } from './worker/worker.js';
+
+export const ROLES = ['all', 'api', 'worker'] as const;
+export type Role = (typeof ROLES)[number];
+
+export interface ServeSettings {
+  role: Role;
+  config: Config;
+  version: string;
+  hostName: string;
+  processId: number;
+  /** Folders where programs are, as in $PATH. */
+  searchPath: string;
+  log: Logger;
+  /** Ends a start that waits for something. */
+  signal: AbortSignal;
+}
+
+export interface Service {
+  /** Where the API listens; null for a worker. */
+  readonly url: string | null;
+  /** The Redis it works with, as the end of a sentence. */
+  readonly redis: string;
+  /**
+   * Ends it in order: refuses new work, lets flushes under way end within their grace time, gives the rest back to the
+   * queue, answers what is being asked, closes the store, and last the private Redis. Never rejects.
+   * @returns false if a phase did not end in its time
+   */
+  close(): Promise<boolean>;
+}
+
+/** Longest time of a phase of the end, the worker's aside, which has its grace time. */
+const PHASE_MS = 5000;
+/** A private Redis writes out what it has. */
+const REDIS_PHASE_MS = 20_000;
+/** How long handing back and closing take the worker at most, beyond its grace time. */
+const WORKER_PHASE_MS = 10_000;
+
+/** How long `close` takes at most. */
+export function longestCloseMs(config: Config): number {
+  return config.worker.shutdownGraceSeconds * 1000 + WORKER_PHASE_MS + 2 * PHASE_MS + REDIS_PHASE_MS;
+}
+
+/** Starts everything that a role needs. @throws {Error} whose message is for the operator; nothing is left running */
+export async function startService(settings: ServeSettings): Promise<Service> {
+  const service = new RunningService(settings);
+  try {
+    await service.start();
+    return service;
+  } catch (error) {
+    await service.close();
+    throw error;
+  }
+}
+
+class RunningService implements Service {
+  readonly #settings: ServeSettings;
+  url: string | null = null;
+  redis = '';
+  #shuttingDown = false;
+  #closing: Promise<boolean> | null = null;
+  #embedded: EmbeddedRedis | null = null;
+  #jobStore: JobStore | null = null;
+  #workStore: WorkStore | null = null;
+  #sweeper: Sweeper | null = null;
+  #worker: FlushWorker | null = null;
+  #app: ReturnType<typeof buildApp> | null = null;
+
+  constructor(settings: ServeSettings) {
+    this.#settings = settings;
+  }
+
+  async start(): Promise<void> {
+    const { role, config, log, signal } = this.#settings;
+    const redis = await this.#openRedis();
+    const health = await untilRedisAnswers(redis, config.redis.startTimeoutSeconds * 1000, signal);
+    for (const warning of health.warnings) log.warn({ redis: this.redis }, warning);
+
+    const storeOptions = {
+      redis,
+      keyPrefix: config.redis.keyPrefix,
+      onError: (error: unknown, doing: string) => log.warn({ err: error }, `store: ${doing}`),
+    };
+    this.#sweeper = new Sweeper({ ...storeOptions, goneMs: config.retention.goneSeconds * 1000 });
+    this.#sweeper.start();
+    if (role !== 'api')
+      this.#startWorker(openWorkStore({ ...storeOptions, filesPerJob: config.limits.filesPerJob }));
+    if (role !== 'worker') {
+      const { caches, retention } = config;
+      const store = await openJobStore({ ...storeOptions, caches, retentionMs: retention.jobSeconds * 1000 });
+      await this.#startApi(store);
+    }
+  }
+
+  close(): Promise<boolean> {
+    this.#closing ??= this.#closeInPhases();
+    return this.#closing;
+  }
+
+  async #openRedis(): Promise<RedisTarget> {
+    const { config, searchPath, log } = this.#settings;
+    const { url, cluster, fsync, serverPath, startTimeoutSeconds } = config.redis;
+    if (url !== null) {
+      this.redis = `Redis ${withoutPassword(url)}`;
+      return { url, cluster };
+    }
+    this.#embedded = await startEmbeddedRedis({
+      dataDir: config.dataDir,
+      fsync,
+      serverPath,
+      searchPath,
+      startTimeoutMs: startTimeoutSeconds * 1000,
+      onCrash: (message) => log.error(message),
+    });
+    this.redis = `its own Redis in ${config.dataDir}`;
+    log.info({ dataDir: config.dataDir, pid: this.#embedded.pid, fsync }, 'private Redis started');
+    return { url: this.#embedded.url, cluster: false };
+  }
+
+  #startWorker(store: WorkStore): void {
+    const { config, hostName, processId, log } = this.#settings;
+    const { worker } = config;
+    this.#workStore = store;
+    this.#worker = new FlushWorker({
+      store,
+      caches: config.caches,
+      workerId: `${hostName}:${processId}:${randomUUID()}`,
+      machineName: hostName,
+      chunksPerCache: worker.chunksPerCache,
+      lockMs: worker.lockSeconds * 1000,
+      stalledCheckMs: worker.stalledCheckSeconds * 1000,
+      maxStalls: worker.maxStalls,
+      holdAfterMs: worker.holdAfterSeconds * 1000,
+      idleSessionMs: worker.idleSessionSeconds * 1000,
+      log,
+    });
+  }
+
+  async #startApi(store: JobStore): Promise<void> {
+    const { config, version, log } = this.#settings;
+    this.#jobStore = store;
+    const { limits, caches, adHoc, http } = config;
+    const app = buildApp({
+      store,
+      limits,
+      caches,
+      adHoc,
+      log,
+      version,
+      shuttingDown: () => this.#shuttingDown,
+    });
+    this.#app = app;
+    try {
+      await app.listen({ host: http.host, port: http.port });
+    } catch (error) {
+      throw listenError(error, http);
+    }
+    this.url = urlOf(app.server.address() as AddressInfo);
+  }
+
+  async #closeInPhases(): Promise<boolean> {
+    const { config, log } = this.#settings;
+    const graceMs = config.worker.shutdownGraceSeconds * 1000;
+    this.#shuttingDown = true;
+    let inTime = true;
+    const phase = async (name: string, timeoutMs: number, work: () => Promise<unknown>): Promise<void> => {
+      const late = new Promise<false>((resolve) => {
+        setTimeout(() => resolve(false), timeoutMs).unref();
+      });
+      const done = work().then(
+        (result) => result !== false,
+        (error: unknown) => {
+          log.warn({ err: error }, `end: ${name} failed`);
+          return false;
+        },
+      );
+      if (await Promise.race([done, late])) return;
+      inTime = false;
+      log.warn({ timeoutMs }, `end: ${name} did not end in order`);
+    };
+    await phase('worker', graceMs + WORKER_PHASE_MS, async () => this.#worker?.close(graceMs));
+    await phase('api', PHASE_MS, async () => {
+      // A connection that is kept alive without a request would be waited for.
+      this.#app?.server.closeIdleConnections();
+      await this.#app?.close();
+    });
+    await phase('store', PHASE_MS, async () => {
+      await Promise.all([this.#sweeper?.close(), this.#jobStore?.close(), this.#workStore?.close()]);
+    });
+    await phase('redis', REDIS_PHASE_MS, async () => this.#embedded?.stop());
+    return inTime;
+  }
+}
+
+function listenError(error: unknown, { host, port }: { host: string; port: number }): Error {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  const why =
+    code === 'EADDRINUSE'
+      ? 'is in use. Give another port (--port, http.port), or 0 for any that is free'
+      : code === 'EACCES'
+        ? 'is not allowed for this user. Give a port above 1023'
+        : code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND'
+          ? 'is no address of this machine'
+          : `cannot be listened on (${error instanceof Error ? error.message : String(error)})`;
+  return new Error(`${host} port ${port} ${why}.`, { cause: error });
+}
+
+/** An address that a browser on this machine can open. */
+function urlOf({ address, family, port }: AddressInfo): string {
+  if (address === '0.0.0.0') return `http://127.0.0.1:${port}`;
+  if (address === '::') return `http://[::1]:${port}`;
+  return family === 'IPv6' ? `http://[${address}]:${port}` : `http://${address}:${port}`;
+}

@@ -1,0 +1,43 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { connectFailingFast, type RedisTarget } from './connect.js';
+import { checkHealth } from './health.js';
+import type { StoreHealth } from './types.js';
+
+const RETRY_MS = 500;
+
+/**
+ * Waits until Redis takes commands, and tells how good it is.
+ * @throws {Error} at `timeoutMs` or the abort; the message says which Redis and what is wrong with it
+ */
+export async function untilRedisAnswers(
+  target: RedisTarget,
+  timeoutMs: number,
+  signal: AbortSignal,
+): Promise<StoreHealth> {
+  const deadlineAt = Date.now() + timeoutMs;
+  let reason = 'no answer';
+  const connection = connectFailingFast(target, 'writeback-start');
+  connection.on('error', (error: Error) => {
+    reason = error.message;
+  });
+  try {
+    while (Date.now() < deadlineAt && !signal.aborted) {
+      try {
+        await connection.ping();
+        return await checkHealth(connection);
+      } catch (error) {
+        // "Stream isn't writeable" only says that there is no connection; why, the error event told.
+        if (error instanceof Error && error.name === 'ReplyError') reason = error.message;
+      }
+      await delay(RETRY_MS, undefined, { signal }).catch(() => {});
+    }
+  } finally {
+    connection.disconnect();
+  }
+  throw new Error(`Redis at ${withoutPassword(target.url)} does not answer: ${reason}`);
+}
+
+/** For messages and logs. */
+export function withoutPassword(url: string): string {
+  return url.replace(/(:\/\/[^:@/]*):[^@/]*@/g, '$1:…@');
+}
