@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { z } from 'zod';
 import { type Cache, cacheSchema } from '../model/job.js';
-import { addServiceOptions, type ServiceOptions, withService } from './client-options.js';
+import { type ServiceOptions, urlOption, withService } from './client-options.js';
 import type { CliContext } from './context.js';
 import { EXIT } from './exit-codes.js';
 import { writeJson, writeLine } from './output.js';
@@ -21,12 +21,11 @@ Examples:
   writeback caches resume projects`;
 
 export function registerCaches(program: Command, context: CliContext): void {
-  const caches = addServiceOptions(
-    program
-      .command('caches')
-      .summary('list caches, pause and resume them')
-      .description('Lists the caches: health, load and limits.'),
-  )
+  const caches = program
+    .command('caches')
+    .summary('list caches, pause and resume them')
+    .description('Lists the caches: health, load and limits.')
+    .addOption(urlOption())
     .option('--json', 'print each cache as one line of JSON')
     .addHelpText('after', HELP)
     .action(async (options: CachesOptions) => {

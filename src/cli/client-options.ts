@@ -1,4 +1,4 @@
-import { type Command, Option } from 'commander';
+import { Option } from 'commander';
 import { CliError } from './cli-error.js';
 import type { CliContext } from './context.js';
 import { EXIT } from './exit-codes.js';
@@ -13,12 +13,8 @@ export interface ServiceOptions {
   url?: string;
 }
 
-export function addServiceOptions(command: Command): Command {
-  return command.option('--url <url>', `where the service is (default: $WRITEBACK_URL, or ${DEFAULT_URL})`);
-}
-
-export function addJsonOption(command: Command, description: string): Command {
-  return command.option('--json', description);
+export function urlOption(): Option {
+  return new Option('--url <url>', `where the service is (default: $WRITEBACK_URL, or ${DEFAULT_URL})`);
 }
 
 /** Runs a command against the service; its connections end with it. */

@@ -5,10 +5,10 @@ import { pathBytes } from '../model/pathname.js';
 import { FILE_STATES, type FileState } from '../model/words.js';
 import { CliError } from './cli-error.js';
 import {
-  addServiceOptions,
   choices,
   jobPath,
   type ServiceOptions,
+  urlOption,
   withQuery,
   withService,
 } from './client-options.js';
@@ -31,22 +31,21 @@ const PAGE = 1000;
 
 const HELP = `
 Examples:
-  writeback files f01kam3q8x2v7c --state failed
-  writeback files f01kam3q8x2v7c --code ENOSPC --paths -0 | xargs -0 ls -l
-  writeback files f01kam3q8x2v7c --json | jq -r 'select(.state != "succeeded") | .lastError.message'`;
+  writeback files job_01m7ywb2v7xqs4dcvq4g8drfbz --state failed
+  writeback files job_01m7ywb2v7xqs4dcvq4g8drfbz --code ENOSPC --paths -0 | xargs -0 ls -l
+  writeback files job_01m7ywb2v7xqs4dcvq4g8drfbz --json | jq -r 'select(.state != "succeeded") | .lastError.message'`;
 
 export function registerFiles(program: Command, context: CliContext): void {
-  addServiceOptions(
-    program
-      .command('files')
-      .summary('list the files of a job')
-      .description('Lists the files of a job in the order of its list, with what became of each.')
-      .argument('<job>', 'id of the job'),
-  )
+  program
+    .command('files')
+    .summary('list the files of a job')
+    .description('Lists the files of a job in the order of its list, with what became of each.')
+    .argument('<job>', 'id of the job')
     .addOption(choices('-s, --state <state>', 'only files in this state', FILE_STATES))
     .option('--code <code>', 'only files whose last error has this code, e.g. ENOENT')
     .option('-p, --paths', 'print nothing but the paths, byte by byte as they were submitted')
     .option('-0, --nul', 'with --paths: end each in NUL instead of a newline')
+    .addOption(urlOption())
     .option('--json', 'print each file as one line of JSON')
     .addHelpText('after', HELP)
     .action(async (id: string, options: FilesOptions) => {

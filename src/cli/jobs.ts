@@ -3,11 +3,11 @@ import { type Job, jobSchema } from '../model/job.js';
 import { JOB_KINDS, JOB_STATES, type JobState } from '../model/words.js';
 import { CliError } from './cli-error.js';
 import {
-  addServiceOptions,
   choice,
   choices,
   collect,
   type ServiceOptions,
+  urlOption,
   withQuery,
   withService,
 } from './client-options.js';
@@ -32,13 +32,17 @@ const PAGE = 100;
 const HEADER = ['JOB', 'STATE', 'CACHE', 'EXPORT', 'FILES', 'DONE', 'FAILED', 'AGE', 'LABELS'];
 
 export function registerJobs(program: Command, context: CliContext): void {
-  addServiceOptions(program.command('jobs').summary('list jobs').description('Lists jobs, newest first.'))
+  program
+    .command('jobs')
+    .summary('list jobs')
+    .description('Lists jobs, newest first.')
     .addOption(choices('-s, --state <state>', 'only jobs in this state', JOB_STATES))
     .addOption(choice('--kind <kind>', 'only jobs of this kind', JOB_KINDS))
     .option('-c, --cache <name>', 'only jobs of this cache')
     .option('-l, --label <key=value>', 'only jobs with this label (repeatable)', collect)
     .option('--since <time>', 'only jobs made since then: an age such as 90m or 2d, or a date (RFC 3339)')
     .option('-n, --limit <count>', 'at most so many', parseLimit, 50)
+    .addOption(urlOption())
     .option('--json', 'print each job as one line of JSON')
     .addHelpText(
       'after',

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { jobSchema } from '../model/job.js';
-import { addServiceOptions, jobPath, type ServiceOptions, seconds, withService } from './client-options.js';
+import { jobPath, type ServiceOptions, seconds, urlOption, withService } from './client-options.js';
 import type { CliContext } from './context.js';
 import { EXIT, EXIT_HELP, type ExitCode } from './exit-codes.js';
 import { reportJob } from './job-report.js';
@@ -17,17 +17,16 @@ interface RetryOptions extends ServiceOptions {
 }
 
 export function registerRetry(program: Command, context: CliContext): void {
-  addServiceOptions(
-    program
-      .command('retry')
-      .summary('try the failed files of a job again')
-      .description('Makes a new job of the files that failed, expired or were canceled, and waits for it.')
-      .argument('<job>', 'id of a job that has ended'),
-  )
+  program
+    .command('retry')
+    .summary('try the failed files of a job again')
+    .description('Makes a new job of the files that failed, expired or were canceled, and waits for it.')
+    .argument('<job>', 'id of a job that has ended')
     .option('--no-wait', 'print the id of the new job and return')
     .addOption(seconds('--wait-timeout <time>', 'return with status 124 after this long; the job goes on'))
+    .addOption(urlOption())
     .option('--json', 'print the new job as one line of JSON')
-    .addHelpText('after', `\n${EXIT_HELP}\n\nExample:\n  writeback retry f01kam3q8x2v7c`)
+    .addHelpText('after', `\n${EXIT_HELP}\n\nExample:\n  writeback retry job_01m7ywb2v7xqs4dcvq4g8drfbz`)
     .action(async (id: string, options: RetryOptions) => {
       context.setExitCode(await retry(context, id, options));
     });

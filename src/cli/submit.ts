@@ -10,12 +10,12 @@ import {
 } from '../model/words.js';
 import { CliError } from './cli-error.js';
 import {
-  addServiceOptions,
   choice,
   collect,
   parseLabels,
   type ServiceOptions,
   seconds,
+  urlOption,
   withService,
 } from './client-options.js';
 import type { CliContext } from './context.js';
@@ -63,15 +63,13 @@ Examples:
   id=$(writeback submit --no-wait --files-from list.txt) && writeback wait "$id"`;
 
 export function registerSubmit(program: Command, context: CliContext): void {
-  addServiceOptions(
-    program
-      .command('submit')
-      .summary('have files written back, and wait until they are')
-      .description(
-        'Asks the service to have files written back to long-term storage, and waits until they are.',
-      )
-      .argument('[file...]', 'files to write back'),
-  )
+  program
+    .command('submit')
+    .summary('have files written back, and wait until they are')
+    .description(
+      'Asks the service to have files written back to long-term storage, and waits until they are.',
+    )
+    .argument('[file...]', 'files to write back')
     .option('-f, --files-from <list>', 'read more files from a list, one per line; - is standard input')
     .option('-0, --nul', 'the paths of the list end in NUL (as of find -print0)')
     .option('-d, --directory <dir>', 'everything below this directory (repeatable)', collect)
@@ -88,6 +86,7 @@ export function registerSubmit(program: Command, context: CliContext): void {
     .addOption(seconds('--deadline <time>', 'give the rest up after this long, e.g. 2h'))
     .option('--no-wait', 'print the id of the job and return')
     .addOption(seconds('--wait-timeout <time>', 'return with status 124 after this long; the job goes on'))
+    .addOption(urlOption())
     .option('--json', 'print the job that ended as one line of JSON')
     .addHelpText('after', HELP)
     .action(async (files: string[], options: SubmitOptions) => {

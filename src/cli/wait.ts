@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { addServiceOptions, type ServiceOptions, seconds, withService } from './client-options.js';
+import { type ServiceOptions, seconds, urlOption, withService } from './client-options.js';
 import type { CliContext } from './context.js';
 import { EXIT_HELP, type ExitCode } from './exit-codes.js';
 import { reportJob } from './job-report.js';
@@ -17,18 +17,17 @@ A restart of the service is waited out.
 ${EXIT_HELP}
 
 Examples:
-  writeback wait f01kam3q8x2v7c && sbatch next.sh
-  writeback wait f01kam3q8x2v7c --timeout 15m --json`;
+  writeback wait job_01m7ywb2v7xqs4dcvq4g8drfbz && sbatch next.sh
+  writeback wait job_01m7ywb2v7xqs4dcvq4g8drfbz --timeout 15m --json`;
 
 export function registerWait(program: Command, context: CliContext): void {
-  addServiceOptions(
-    program
-      .command('wait')
-      .summary('wait until a job has ended')
-      .description('Waits until a job has ended, and tells what became of its files.')
-      .argument('<job>', 'id of the job'),
-  )
+  program
+    .command('wait')
+    .summary('wait until a job has ended')
+    .description('Waits until a job has ended, and tells what became of its files.')
+    .argument('<job>', 'id of the job')
     .addOption(seconds('-t, --timeout <time>', 'return with status 124 after this long, e.g. 90s, 15m, 2h'))
+    .addOption(urlOption())
     .option('--json', 'print the job that ended as one line of JSON')
     .addHelpText('after', HELP)
     .action(async (id: string, options: WaitCommandOptions) => {
