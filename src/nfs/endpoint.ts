@@ -271,9 +271,13 @@ async function within<T>(promise: Promise<T>, timeoutMs: number): Promise<T> {
   }
 }
 
-/** Waits a random part of what grows twofold with every failure (full jitter), so that clients do not return as one. */
+/**
+ * How long to wait after so many failures in a row: a random part of what grows by half with each of them (full
+ * jitter, so that clients do not return as one). By half and not twofold, because the pause in which the server
+ * comes back is lost: it stays a fraction of the outage.
+ */
 export function backoffMs(failures: number): number {
-  return Math.random() * Math.min(MAX_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** Math.min(failures, 20));
+  return Math.random() * Math.min(MAX_BACKOFF_MS, FIRST_BACKOFF_MS * 1.5 ** Math.min(failures, 50));
 }
 
 const FIRST_BACKOFF_MS = 100;

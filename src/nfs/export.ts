@@ -1,6 +1,6 @@
 import { NfsClient } from './client.js';
 import type { Endpoint } from './endpoint.js';
-import { NfsError } from './errors.js';
+import { isDefinite, NfsError } from './errors.js';
 import { mountExport, unmountExport } from './mounting.js';
 import { type FileHandle, NFS3ERR_NOTSUPP } from './nfs3.js';
 import {
@@ -86,14 +86,24 @@ export class NfsExport {
   ): Promise<NfsExport> {
     const path = typeof exportPath === 'string' ? Buffer.from(exportPath, 'utf8') : exportPath;
     const { root, endpoint } = await mountExport(target, path, limit, events);
-    const mounted = new NfsExport(target, path, events, root, endpoint);
+    // A target that answers the mount but will never answer NFS calls is told at once, not at the deadline.
+    const refused = new AbortController();
+    const watched: NfsEvents = {
+      down: (error) => {
+        if (isDefinite(error)) refused.abort(error);
+        events.down?.(error);
+      },
+      up: (address) => events.up?.(address),
+      serverRestarted: (address) => events.serverRestarted?.(address),
+      warning: (message) => events.warning?.(message),
+    };
+    const mounted = new NfsExport(target, path, watched, root, endpoint);
+    const signals = limit.signal === undefined ? [refused.signal] : [limit.signal, refused.signal];
     try {
-      await mounted.getattr(root, limit);
+      await mounted.getattr(root, { deadlineAt: limit.deadlineAt, signal: AbortSignal.any(signals) });
     } catch (error) {
       await mounted.close();
-      throw error instanceof NfsError && error.code === 'DEADLINE' && error.cause instanceof NfsError
-        ? error.cause
-        : error;
+      throw error instanceof NfsError && error.cause instanceof NfsError ? error.cause : error;
     }
     return mounted;
   }
