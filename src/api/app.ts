@@ -13,7 +13,7 @@ import { type BodyLimits, readJson } from './body.js';
 import type { ApiDeps, RouteContext } from './deps.js';
 import { openApiOptions } from './openapi.js';
 import { refuseConnection, sendProblem } from './problem.js';
-import { addRequestRules, refuseOtherMethods } from './request-rules.js';
+import { addRequestRules, refuseOtherMethods, setHeaders } from './request-rules.js';
 import { cancelJob } from './routes/cancel-job.js';
 import { getCache } from './routes/get-cache.js';
 import { getJob } from './routes/get-job.js';
@@ -56,9 +56,9 @@ export function buildApp(deps: ApiDeps): FastifyInstance {
     // Node ends what is slower than our own clocks allow, e.g. a request whose header never ends.
     requestTimeout: (limits.uploadSeconds + 60) * 1000,
     return503OnClosing: false,
-    routerOptions: { maxParamLength: 255, querystringParser: parseQuery },
+    routerOptions: { ignoreTrailingSlash: true, maxParamLength: 255, querystringParser: parseQuery },
     frameworkErrors: (error, request, reply) => {
-      reply.header('x-request-id', request.id);
+      setHeaders(request, reply);
       return sendProblem(error, request, reply);
     },
     clientErrorHandler: (error, socket) => refuseConnection(error, socket, randomUUID()),

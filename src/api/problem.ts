@@ -151,12 +151,14 @@ export function sendProblem(error: unknown, request: FastifyRequest, reply: Fast
   }
   if (refusal.retryAfterSeconds !== undefined)
     reply.header('retry-after', Math.ceil(refusal.retryAfterSeconds));
-  return reply
-    .code(status)
-    .header('content-type', PROBLEM_TYPE)
-    .header('cache-control', 'no-store')
-    // Bytes: to a text fastify would add a charset, which JSON does not have (RFC 8259 §11).
-    .send(Buffer.from(JSON.stringify(toProblem(refusal, request))));
+  return (
+    reply
+      .code(status)
+      .header('content-type', PROBLEM_TYPE)
+      .header('cache-control', 'no-store')
+      // Bytes: to a text fastify would add a charset, which JSON does not have (RFC 8259 §11).
+      .send(Buffer.from(JSON.stringify(toProblem(refusal, request))))
+  );
 }
 
 function toProblem(refusal: BrokerError, request: FastifyRequest): Problem {

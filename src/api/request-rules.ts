@@ -1,4 +1,4 @@
-import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { BrokerError } from '../model/errors.js';
 import type { RouteContext } from './deps.js';
 
@@ -16,12 +16,11 @@ const DATA_POLICY = "default-src 'none'; frame-ancestors 'none'";
 
 export function addRequestRules(app: FastifyInstance, { shuttingDown }: RouteContext): void {
   app.addHook('onRequest', async (request, reply) => {
-    reply.header('x-request-id', request.id).headers(API_HEADERS);
+    setHeaders(request, reply);
     if (shuttingDown()) reply.header('connection', 'close');
     if (!SAFE_METHODS.has(request.method)) refuseOtherSites(request);
   });
   app.addHook('onSend', async (_request, reply) => {
-    if (!reply.hasHeader('content-security-policy')) reply.header('content-security-policy', DATA_POLICY);
     if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-cache');
   });
   app.addHook('onResponse', async (request, reply) => {
@@ -34,6 +33,14 @@ export function addRequestRules(app: FastifyInstance, { shuttingDown }: RouteCon
     const path = request.url.split('?', 1)[0];
     throw new BrokerError('NOT_FOUND', `There is nothing at ${path}. The API is described at /docs.`);
   });
+}
+
+/** For every answer; a request that never gets as far as the hooks needs them as well. */
+export function setHeaders(request: FastifyRequest, reply: FastifyReply): void {
+  reply
+    .header('x-request-id', request.id)
+    .headers(API_HEADERS)
+    .header('content-security-policy', DATA_POLICY);
 }
 
 /** At the paths of the routes that are added after this, every other method answers 405 with `Allow`. */

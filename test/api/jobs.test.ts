@@ -182,6 +182,7 @@ test('jobs are listed newest first, by every filter', async (t) => {
   };
   const [first, second] = ids as [string, string];
   assert.deepEqual(await listed(''), [second, first]);
+  assert.deepEqual(await listed('/'), [second, first]);
   assert.deepEqual(await listed('?state=failed'), [first]);
   assert.deepEqual(await listed('?state=failed&state=queued'), [second, first]);
   assert.deepEqual(await listed('?label=run=2&label=user=x'), [second]);
