@@ -4,7 +4,7 @@ import { chmod, chown, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/pr
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it, type TestContext } from 'node:test';
-import { registeredPort } from '../../src/nfs/endpoint.js';
+import { type Endpoint, registeredPort } from '../../src/nfs/endpoint.js';
 import {
   type CallLimit,
   type DirectoryEntry,
@@ -248,7 +248,7 @@ describe('against NFS-Ganesha', () => {
     const program = { program: 100003, version: 3, name: 'NFS' };
     const unknown = { program: 100099, version: 1, name: 'nothing' };
     for (const host of ['127.0.0.1', '::1']) {
-      const portmapper = { host, port: ganesha.portmapPort, privilegedPort: false };
+      const portmapper: Endpoint = { host, port: ganesha.portmapPort, privilegedPort: false };
       assert.equal(await registeredPort(portmapper, program, limit()), ganesha.nfsPort, host);
       await assert.rejects(registeredPort(portmapper, unknown, limit()), { code: 'NOT_REGISTERED' });
     }
