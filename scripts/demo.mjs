@@ -9,7 +9,7 @@ import { once } from 'node:events';
 import { access, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
+import { join, relative, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { build, ensureDebianPackages, ensureNodeVersion, ensureNpmPackages, REDIS, root } from './setup.mjs';
@@ -78,7 +78,7 @@ async function main() {
   say('1. A simulated HPC Cache');
   const cache = await startCache(built, cacheDir, filerDir);
   console.log(
-    `   exports ${EXPORT} on ${cache.address}, NFS port ${cache.ports.nfs}; each flush takes it 0.3 s`,
+    `   exports ${EXPORT} on ${cache.address}, NFS port ${cache.ports.nfs}; each flush takes it 0.2 s`,
   );
   console.log(`   what clients wrote: ${cacheDir}`);
   console.log(`   the long-term store: ${filerDir}`);
@@ -139,7 +139,7 @@ async function main() {
   check(again[0].sums.join() === again[1].sums.join(), 'the retried files differ between cache and store');
 
   say(`All as promised, in ${((Date.now() - startedAt) / 1000).toFixed(1)} s.`);
-  showWaysOn(url, firstJob.id, secondJob.id, values.keep);
+  showWaysOn(built, url, firstJob.id, secondJob.id, values.keep);
   if (values.keep) {
     say('Running until Ctrl-C.');
     await new Promise((end) => interrupted.signal.addEventListener('abort', end));
@@ -202,7 +202,7 @@ async function startCache(built, cacheDir, filerDir) {
     cacheDir,
     filerDir,
     exports: [{ path: EXPORT }],
-    flushLatencyMs: 300,
+    flushLatencyMs: 200,
     flushConcurrency: 16,
     // The service runs as whoever runs the demo; who may read what is not what is shown here.
     permissions: 'ignored',
@@ -309,14 +309,14 @@ async function freePort() {
   return port;
 }
 
-function showWaysOn(url, goodJob, badJob, keep) {
+function showWaysOn(built, url, goodJob, badJob, keep) {
   console.log(`
-   API with a page to try it:   ${url}/docs
-   The job:                     curl ${url}/v1/jobs/${goodJob}
-   Its files:                   curl '${url}/v1/jobs/${goodJob}/files?limit=3'
-   What went wrong in the other: curl ${url}/v1/jobs/${badJob}/errors
-   A flush of your own:         curl ${url}/v1/flushes --json '{"cache":"demo","export":"${EXPORT}","files":["/results/file-003.dat"]}'
-   The command line:            WRITEBACK_URL=${url} node ${join(dirname(process.argv[1]), '..', 'dist', 'main.js')} jobs`);
+   API, with a page to try it:    ${url}/docs
+   The job:                       curl ${url}/v1/jobs/${goodJob}
+   Its files:                     curl '${url}/v1/jobs/${goodJob}/files?limit=3'
+   What went wrong in the other:  curl ${url}/v1/jobs/${badJob}/errors
+   A flush of your own:           curl ${url}/v1/flushes -H content-type:application/json -d '{"cache":"demo","export":"${EXPORT}","files":["/results/file-003.dat"]}'
+   The command line:              WRITEBACK_URL=${url} node ${relative('', join(built, 'main.js'))} jobs`);
   if (!keep) console.log('\n   (They answer while the demo runs: npm run demo -- --keep)');
 }
 

@@ -45,7 +45,10 @@ export function summaryLines(job: Job, errors: readonly ErrorGroup[]): string[] 
   if (progress.filesCanceled > 0) counts.push(`${countText(progress.filesCanceled)} canceled`);
   if (progress.filesSkipped > 0) counts.push(`${countText(progress.filesSkipped)} skipped`);
   const lines = [`${job.id} ${job.state}: ${counts.join(', ')}${amountText(job)}`];
-  if (job.state !== 'succeeded' && job.statusDetail !== null) lines.push(`  ${printable(job.statusDetail)}`);
+  // Where files have errors, the detail is one of them.
+  if (job.state !== 'succeeded' && errors.length === 0 && job.statusDetail !== null) {
+    lines.push(`  ${printable(job.statusDetail)}`);
+  }
   for (const warning of job.warnings) {
     lines.push(
       `  Warning: ${printable(warning.message)}${warning.count === null ? '' : ` (${countText(warning.count)})`}`,

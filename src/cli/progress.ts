@@ -15,9 +15,10 @@ export interface ProgressView {
 }
 
 const REDRAW_MS = 100;
-const LINE_EVERY_MS = 5000;
+const FIRST_LINE_MS = 1000;
+const LINE_EVERY_MS = 10_000;
 
-/** A bar on a terminal, a line every few seconds elsewhere, nothing but notes when `quiet`. */
+/** A bar on a terminal, a line now and then elsewhere, nothing but notes when `quiet`. */
 export function openProgress(context: CliContext, quiet: boolean): ProgressView {
   const out = context.stderr;
   if (quiet) return notesOnly(out);
@@ -36,13 +37,19 @@ function notesOnly(out: CliOutput): ProgressView {
 
 function plainLines(out: CliOutput): ProgressView {
   let last = '';
+  let everyMs = FIRST_LINE_MS;
   return {
-    refresh: { everyMs: LINE_EVERY_MS },
+    // A short job shows that it moves, a long one does not fill the log.
+    get refresh() {
+      return { everyMs };
+    },
     update(job) {
       // The final state is the command's result, and not progress.
       if (isTerminalJobState(job.state)) return;
       const line = `${job.id} ${job.state}${pausedText(job)}: ${progressText(job.progress)}${detailText(job)}`;
-      if (line !== last) out.write(`${line}\n`);
+      if (line === last) return;
+      if (last !== '') everyMs = Math.min(LINE_EVERY_MS, everyMs * 2);
+      out.write(`${line}\n`);
       last = line;
     },
     note: (sentence) => void out.write(`${sentence}\n`),
