@@ -60,8 +60,8 @@ export interface NfsServiceOptions {
   permissions: Permissions;
 }
 
-/** What READ and the directory pages give at most in one reply. */
-export const MAX_READ_BYTES = 1 << 20;
+/** Small, because one segment can hold many calls, and the answer to each waits in memory. */
+const MAX_READ_BYTES = 128 << 10;
 const PREFERRED_DIRECTORY_BYTES = 64 << 10;
 const MAX_COMPONENT_BYTES = 255;
 const MAX_LINKS = 32_000;
@@ -186,7 +186,8 @@ export function nfsProgram(options: NfsServiceOptions): RpcProgram {
     async ({ volume, file, args: { offset, count }, call }) => {
       demandRegular(file.attributes);
       demand(permissions, file.attributes, call.credential, MAY_READ, MAY_EXECUTE);
-      const data = await volume.read(file, offset, Math.min(count, MAX_READ_BYTES));
+      call.expectedBytes = Math.min(count, MAX_READ_BYTES);
+      const data = await volume.read(file, offset, call.expectedBytes);
       return (results) => {
         results.uint32(NFS3_OK);
         writePostOpAttr(results, file.attributes);
@@ -228,6 +229,7 @@ export function nfsProgram(options: NfsServiceOptions): RpcProgram {
     for (const bytes of [MAX_READ_BYTES, MAX_READ_BYTES, 1]) results.uint32(bytes);
     for (const bytes of [MAX_READ_BYTES, MAX_READ_BYTES, 1]) results.uint32(bytes);
     results.uint32(PREFERRED_DIRECTORY_BYTES);
+    // maxfilesize, time_delta
     results.uint64Number(Number.MAX_SAFE_INTEGER);
     results.uint32(0);
     results.uint32(1);

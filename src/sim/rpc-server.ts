@@ -36,6 +36,8 @@ export interface Call {
   readonly remoteAddress: string;
   /** Set by the procedure when something else than an answer at once is wanted. */
   fate: Fate | null;
+  /** Set by a procedure that answers later and with many bytes: about how many. */
+  expectedBytes: number;
 }
 
 export type WriteResults = (results: XdrWriter) => void;
@@ -68,15 +70,19 @@ export interface RpcServerOptions {
   anonymous: Credential;
   /** Who a caller with this AUTH_SYS credential is. */
   mapCredential: (credential: Credential) => Credential;
+  /** A record that was begun has to be whole by then; absent: 30 seconds. */
+  recordTimeoutMs?: number;
 }
 
 const IDLE_TIMEOUT_MS = 600_000;
-/** A record that was begun has to be whole by then. */
 const RECORD_TIMEOUT_MS = 30_000;
 const MAX_CONNECTIONS = 4096;
-/** Above this many calls that are not answered yet, or bytes not taken by the client, a connection is not read. */
+/** Above this many calls that are not answered yet, or bytes not taken by the client, no further call is looked at. */
 const MAX_UNANSWERED = 16_384;
 const MAX_UNSENT_BYTES = 4 << 20;
+/** A segment may hold hundreds of calls: the limits are looked at again after this much of it. */
+const SLICE_BYTES = 4 << 10;
+const WRITTEN_AT_ONCE_BYTES = 256 << 10;
 const RECORD_LIMITS = { ...DEFAULT_RECORD_LIMITS, maxRecordBytes: (1 << 20) + (64 << 10) };
 const KEPT_WRITER_BYTES = 256 << 10;
 const AUTH_BADCRED = 1;
@@ -135,6 +141,9 @@ class Connection {
   #recordsSeen = 0;
   #flushScheduled = false;
   #unanswered = 0;
+  #expectedBytes = 0;
+  /** What was received and not looked at yet; the socket is paused while there is something. */
+  #backlog: Buffer | null = null;
   #lastAuthBody: Buffer = Buffer.alloc(0);
   #lastCredential: Credential | null = null;
 
@@ -163,8 +172,16 @@ class Connection {
   }
 
   #data(chunk: Buffer): void {
+    const bytes = this.#backlog === null ? chunk : Buffer.concat([this.#backlog, chunk]);
+    this.#backlog = null;
+    let at = 0;
     try {
-      this.#records.push(chunk);
+      while (at < bytes.length && !this.#isOverloaded(1)) {
+        const end = Math.min(at + SLICE_BYTES, bytes.length);
+        this.#records.push(bytes, at, end);
+        at = end;
+        if (this.#results.length > WRITTEN_AT_ONCE_BYTES) this.#flush();
+      }
     } catch {
       // A record over the caps, or a message that is no call: nothing after it can be trusted.
       this.destroy();
@@ -172,6 +189,18 @@ class Connection {
     }
     this.#flush();
     this.#watchRecord();
+    if (at < bytes.length) {
+      this.#backlog = bytes.subarray(at);
+      this.#socket.pause();
+    }
+  }
+
+  /** @param share of the limits: reading stops at all of them and goes on at half */
+  #isOverloaded(share: number): boolean {
+    return (
+      this.#unanswered > MAX_UNANSWERED * share ||
+      this.#socket.writableLength + this.#expectedBytes > MAX_UNSENT_BYTES * share
+    );
   }
 
   #watchRecord(): void {
@@ -182,9 +211,10 @@ class Connection {
       const seen = this.#recordsSeen;
       this.#recordTimer = setTimeout(() => {
         this.#recordTimer = null;
-        if (this.#recordsSeen === seen) this.destroy();
+        // With a backlog it is us who do not read on.
+        if (this.#recordsSeen === seen && this.#backlog === null) this.destroy();
         else this.#watchRecord();
-      }, RECORD_TIMEOUT_MS);
+      }, this.#options.recordTimeoutMs ?? RECORD_TIMEOUT_MS);
     }
   }
 
@@ -240,6 +270,7 @@ class Connection {
       localAddress: this.#localAddress,
       remoteAddress: this.#remoteAddress,
       fate: null,
+      expectedBytes: 0,
     };
     writeAcceptedReply(results, xid);
     let later: undefined | Promise<WriteResults>;
@@ -257,7 +288,7 @@ class Connection {
     }
     const delayMs = call.fate?.delayMs ?? 0;
     if (later !== undefined) {
-      void this.#answerLater(xid, later, delayMs);
+      void this.#answerLater(xid, later, delayMs, call.expectedBytes);
       return false;
     }
     if (delayMs > 0) {
@@ -268,8 +299,14 @@ class Connection {
     return true;
   }
 
-  async #answerLater(xid: number, later: Promise<WriteResults>, delayMs: number): Promise<void> {
+  async #answerLater(
+    xid: number,
+    later: Promise<WriteResults>,
+    delayMs: number,
+    expectedBytes: number,
+  ): Promise<void> {
     this.#unanswered++;
+    this.#expectedBytes += expectedBytes;
     const write = await later.then(
       (writeResults): WriteResults =>
         (writer) => {
@@ -279,7 +316,7 @@ class Connection {
       (): WriteResults => (writer) => writeAcceptedReply(writer, xid, SYSTEM_ERR),
     );
     this.#unanswered--;
-    this.#resume();
+    this.#expectedBytes -= expectedBytes;
     if (delayMs > 0) this.#after(delayMs, () => this.#send(write));
     else this.#send(write);
   }
@@ -307,6 +344,7 @@ class Connection {
     setImmediate(() => {
       this.#flushScheduled = false;
       this.#flush();
+      this.#resume();
     });
   }
 
@@ -314,15 +352,12 @@ class Connection {
     if (this.#results.length > 0 && !this.#socket.destroyed) this.#socket.write(this.#results.take());
     if (this.#results.bytes.length > KEPT_WRITER_BYTES) this.#results = new XdrWriter(16 << 10);
     else this.#results.clear();
-    if (this.#unanswered > MAX_UNANSWERED || this.#socket.writableLength > MAX_UNSENT_BYTES) {
-      this.#socket.pause();
-    }
   }
 
   #resume(): void {
-    if (!this.#socket.isPaused()) return;
-    if (this.#unanswered > MAX_UNANSWERED / 2 || this.#socket.writableLength > MAX_UNSENT_BYTES / 2) return;
-    this.#socket.resume();
+    if (this.#backlog === null || this.#socket.destroyed || this.#isOverloaded(0.5)) return;
+    this.#data(Buffer.alloc(0));
+    if (this.#backlog === null) this.#socket.resume();
   }
 
   /** A number is the auth_stat of a refusal. */

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomInt } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
-import { simulatedCache } from '../support/simulated-cache.js';
+import { type CacheUnderTest, simulatedCache } from '../support/simulated-cache.js';
 
 /** Clients that others wrote: nfs-ls and nfs-cat of libnfs, and rpcinfo. */
 
@@ -51,4 +51,29 @@ test('nfs-ls lists directories and nfs-cat reads files, through subdirectories a
   assert.equal((await output('nfs-cat', url('/cache/empty'))).length, 0);
   await assert.rejects(output('nfs-cat', url('/cache/none')), /NFS3ERR_NOENT/);
   await assert.rejects(output('nfs-ls', url('/elsewhere')), /MNT3ERR_NOENT/);
+});
+
+test('with the port mapper on port 111 of an address, nfs-ls and rpcinfo need no port numbers', {
+  skip: missing('nfs-ls', 'rpcinfo') || (process.getuid?.() !== 0 && 'port 111 needs root'),
+}, async (t) => {
+  // Any 127.x.y.z is this machine; a random one keeps tests that run at the same time apart.
+  const address = `127.${1 + randomInt(250)}.${randomInt(250)}.${1 + randomInt(250)}`;
+  let under: CacheUnderTest;
+  try {
+    under = await simulatedCache(t, { addresses: [address], ports: { portmap: 111 } }, (cacheDir) =>
+      fs.writeFileSync(path.join(cacheDir, 'file'), 'x'),
+    );
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
+    t.skip('a port mapper of this machine has port 111 on all addresses');
+    return;
+  }
+  assert.match((await output('nfs-ls', `nfs://${address}/cache`)).toString(), /file/);
+  const registered = (await output('rpcinfo', '-p', address)).toString();
+  assert.match(registered, new RegExp(`100003 +3 +tcp +${under.sim.ports.nfs} `));
+  assert.match(registered, new RegExp(`100005 +3 +tcp +${under.sim.ports.mount} `));
+  assert.match(
+    (await output('rpcinfo', '-T', 'tcp', address, '100003', '3')).toString(),
+    /ready and waiting/,
+  );
 });

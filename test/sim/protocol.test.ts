@@ -1,10 +1,14 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import fs from 'node:fs';
+import net from 'node:net';
 import path from 'node:path';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { DirectoryListing } from '../../src/sim/directory-listing.js';
 import { nameHash, RecentMap } from '../../src/sim/handles.js';
+import { RpcServer } from '../../src/sim/rpc-server.js';
 import {
   AUTH_NONE,
   authSys,
@@ -75,8 +79,8 @@ test('names are bytes: one that is no UTF-8 is listed, found, read and flushed',
   assert.equal(fs.readFileSync(copy, 'utf8'), 'bytes');
 });
 
-test('100,000 files in one directory are listed once each, while others come and go', async (t) => {
-  const names = Array.from({ length: 100_000 }, (_, i) => `file-${i}`);
+test('20,000 files in one directory are listed once each, while others come and go', async (t) => {
+  const names = Array.from({ length: 20_000 }, (_, i) => `file-${i}`);
   const under = await simulatedCache(t, {}, (cacheDir) => {
     for (const name of names) fs.closeSync(fs.openSync(path.join(cacheDir, name), 'w'));
   });
@@ -124,6 +128,20 @@ test('cookies tell names with the same hash apart', () => {
     cookie = next.value.cookie;
   }
   assert.deepEqual(seen.sort(), [...collisions.map(String), 'alone'].sort());
+});
+
+test('100,000 names: every cookie leads to the next name, and a cookie whose name is gone to the one after it', () => {
+  const names = Array.from({ length: 100_000 }, (_, i) => Buffer.from(`file-${i}`));
+  const entries = [...new DirectoryListing(names).entriesAfter(0)];
+  assert.equal(new Set(entries.map(({ name }) => name.toString())).size, 100_000);
+  const remaining = new DirectoryListing(names.filter((_, i) => i % 2 === 0));
+  for (let i = 0; i < entries.length - 2; i += 997) {
+    const expected = entries.slice(i + 1).find(({ name }) => Number(name.toString().slice(5)) % 2 === 0);
+    assert.deepEqual(
+      remaining.entriesAfter((entries[i] as { cookie: number }).cookie).next().value,
+      expected,
+    );
+  }
 });
 
 test('what was used lately is remembered in bounded memory', () => {
@@ -212,7 +230,7 @@ test('READ gives any part of a file and says where it ends', async (t) => {
   );
   const file = await handleOf(under, 'file');
   const first = await under.nfs.read(file, 0n, 0xffffffff);
-  assert.deepEqual([first.data.length, first.eof], [1 << 20, false]);
+  assert.deepEqual([first.data.length, first.eof], [128 << 10, false]);
   const middle = await under.nfs.read(file, 1_000_001n, 7);
   assert.ok(middle.data.equals(content.subarray(1_000_001, 1_000_008)));
   const end = await under.nfs.read(file, 2_199_999n, 100);
@@ -387,4 +405,64 @@ test('a call in many fragments and many calls in one segment are understood', as
   }
   assert.equal((await nfs.getattr(under.root)).status, OK);
   assert.equal(under.sim.stats().calls.NULL, 1);
+});
+
+test('a record that is begun and never ended closes its connection', async (t) => {
+  const nobody = { uid: 65534, gid: 65534, gids: [] };
+  const server = new RpcServer({
+    program: { program: 100003, versions: new Map() },
+    anonymous: nobody,
+    mapCredential: () => nobody,
+    recordTimeoutMs: 50,
+  });
+  t.after(() => server.close());
+  const rpc = await NaiveRpc.connect(await server.listen('127.0.0.1', 0));
+  rpc.write(u32(0x80000040, 1, 0));
+  await rpc.closed;
+});
+
+test('a client that does not take its answers is not read any further, until it does', async (t) => {
+  const under = await simulatedCache(t, {}, (cacheDir) => {
+    fs.writeFileSync(path.join(cacheDir, 'file'), Buffer.alloc(100_000));
+  });
+  const file = await handleOf(under, 'file');
+  const args = Buffer.concat([opaque(file), u64(0n), u32(100_000)]);
+  const message = Buffer.concat([u32(1, 0, 2, 100003, 3, 6), AUTH_NONE, AUTH_NONE, args]);
+  const call = Buffer.concat([u32((0x80000000 | message.length) >>> 0), message]);
+  const calls = 3000;
+  const socket = net.connect(under.sim.ports.nfs, '127.0.0.1');
+  t.after(() => socket.destroy());
+  await once(socket, 'connect');
+  const reads = () => under.sim.stats().calls.READ ?? 0;
+  for (let i = 0; i < calls; i++) socket.write(call);
+  let before = -1;
+  await until('no more calls are taken', async () => {
+    const stuck = reads() > 0 && reads() === before;
+    before = reads();
+    await sleep(200);
+    return stuck;
+  });
+  assert.ok(before < calls, `${before} calls were taken`);
+  let received = 0;
+  socket.on('data', (chunk: Buffer) => {
+    received += chunk.length;
+  });
+  await until('every answer came', () => received >= calls * 100_000 && reads() === calls);
+});
+
+test('an IPv6 address is served, and rpcbind tells its universal address', async (t) => {
+  let under: CacheUnderTest;
+  try {
+    under = await simulatedCache(t, { addresses: ['::1'] });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EADDRNOTAVAIL') throw error;
+    t.skip('this machine has no IPv6 loopback address');
+    return;
+  }
+  const { portmap, nfs } = under.sim.ports;
+  assert.equal((await under.nfs.getattr(under.root)).status, OK);
+  const rpc = await NaiveRpc.connect(portmap, '::1');
+  t.after(() => rpc.close());
+  const args = Buffer.concat([u32(100003, 3), opaque('tcp6'), opaque(''), opaque('')]);
+  assert.equal((await rpc.call(100000, 4, 3, args)).opaque().toString(), `::1.${nfs >> 8}.${nfs & 255}`);
 });
