@@ -159,7 +159,7 @@ export class NfsClient implements LaneOwner {
         );
       }
     }
-    this.#queue.unshift(again);
+    this.#requeue(again);
     this.drained();
   }
 
@@ -195,15 +195,22 @@ export class NfsClient implements LaneOwner {
     }
     if (again.length > 0) {
       lane.window.congested();
-      this.#queue.unshift(again);
+      this.#requeue(again);
     }
     this.#wakeAt(now + this.#target.callTimeoutMs);
+  }
+
+  #requeue(calls: readonly PendingCall[]): void {
+    this.#queue.unshift(calls);
+    for (const call of calls) this.#wakeAt(call.limit.deadlineAt);
   }
 
   /** Sends what waits, as far as there are places. */
   drained(): void {
     if (this.#queue.length === 0) return;
     const now = Date.now();
+    // Whatever is sent from here on may be silent, and the timer may have been set without regard to that.
+    this.#wakeAt(now + this.#target.callTimeoutMs);
     for (let call = this.#queue.peek(); call !== undefined; call = this.#queue.peek()) {
       const lane = this.#pick(call);
       if (lane === null) return;

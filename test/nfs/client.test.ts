@@ -347,6 +347,30 @@ describe('a server that is silent', () => {
     await closing;
   });
 
+  it('lets a single call end at its deadline too, however often its connection was given up', async (t) => {
+    const { server, commit } = await fixture(t, { callTimeoutMs: 50 });
+    server.script = () => true;
+    const begin = Date.now();
+    await assert.rejects(commit(limit(400)), isCode('DEADLINE'));
+    assert.ok(Date.now() - begin < 5000);
+  });
+
+  it('is noticed also by calls that waited for longer than their time-out before they could be sent', async (t) => {
+    const { server, commit } = await fixture(t, { callTimeoutMs: 100 });
+    await server.close();
+    const waiting = commit(limit(60_000));
+    await sleep(250);
+    const xids: number[] = [];
+    server.script = (call) => {
+      if (call.name !== 'NFS3 COMMIT') return false;
+      xids.push(call.xid);
+      return xids.length === 1;
+    };
+    await server.listen();
+    assert.equal((await waiting).status, 0);
+    assert.equal(xids.length, 2);
+  });
+
   it('in the middle of a reply is given up too', async (t) => {
     const { server, commit } = await fixture(t, { callTimeoutMs: 100 });
     let stuck = false;
