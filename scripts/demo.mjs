@@ -49,13 +49,11 @@ const ODD_NAME = Buffer.concat([
 ]);
 
 async function main() {
-  const { values } = parseArgs({
-    options: {
-      keep: { type: 'boolean', default: false },
-      port: { type: 'string' },
-      built: { type: 'string' },
-      help: { type: 'boolean', short: 'h', default: false },
-    },
+  const values = optionsFrom({
+    keep: { type: 'boolean', default: false },
+    port: { type: 'string' },
+    built: { type: 'string' },
+    help: { type: 'boolean', short: 'h', default: false },
   });
   if (values.help) return console.log(HELP);
   ensureNodeVersion();
@@ -143,6 +141,14 @@ async function main() {
   if (values.keep) {
     say('Running until Ctrl-C.');
     await new Promise((end) => interrupted.signal.addEventListener('abort', end));
+  }
+}
+
+function optionsFrom(options) {
+  try {
+    return parseArgs({ options }).values;
+  } catch (error) {
+    throw new DemoError(`${error.message}\n\n${HELP}\n`);
   }
 }
 

@@ -64,11 +64,13 @@ export function seconds(flags: string, description: string): Option {
 
 /** `K=V` … → labels. @throws {CliError} usage */
 export function parseLabels(pairs: readonly string[] | undefined): Record<string, string> {
-  const labels: Record<string, string> = {};
+  const labels: Record<string, string> = Object.create(null);
   for (const pair of pairs ?? []) {
     const equals = pair.indexOf('=');
     if (equals < 1) throw new CliError(`--label takes KEY=VALUE, not "${pair}".`, EXIT.usage);
-    labels[pair.slice(0, equals)] = pair.slice(equals + 1);
+    const key = pair.slice(0, equals);
+    if (Object.hasOwn(labels, key)) throw new CliError(`--label ${key} is given twice.`, EXIT.usage);
+    labels[key] = pair.slice(equals + 1);
   }
   return labels;
 }

@@ -3,12 +3,10 @@ import { jobSchema } from '../model/job.js';
 import { jobPath, type ServiceOptions, seconds, urlOption, withService } from './client-options.js';
 import type { CliContext } from './context.js';
 import { EXIT, EXIT_HELP, type ExitCode } from './exit-codes.js';
-import { reportJob } from './job-report.js';
 import { writeJson, writeLine } from './output.js';
-import { openProgress } from './progress.js';
 import { parseBody } from './service-client.js';
 import { filesText } from './text.js';
-import { waitForJob } from './wait-for-job.js';
+import { waitAndReport } from './wait-and-report.js';
 
 interface RetryOptions extends ServiceOptions {
   wait: boolean;
@@ -42,12 +40,7 @@ function retry(context: CliContext, id: string, options: RetryOptions): Promise<
       else await writeLine(context.stdout, job.id);
       return EXIT.succeeded;
     }
-    const progress = openProgress(context, json);
-    if (!json) progress.note(`Job ${job.id}: ${filesText(job.progress.filesTotal)} of ${id} again`);
-    const timeoutMs = options.waitTimeout === undefined ? null : options.waitTimeout * 1000;
-    const ended = await waitForJob(client, job.id, { signal: context.signal, timeoutMs, progress }).finally(
-      () => progress.close(),
-    );
-    return reportJob(context, client, ended, json);
+    if (!json) context.stderr.write(`Job ${job.id}: ${filesText(job.progress.filesTotal)} of ${id} again\n`);
+    return waitAndReport(context, client, [job.id], { timeoutSeconds: options.waitTimeout, json });
   });
 }

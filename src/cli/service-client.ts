@@ -60,8 +60,6 @@ export function isTransient(error: unknown): error is ServiceUnreachable | Servi
 export interface Answer {
   status: number;
   etag: string | null;
-  /** `rel="next"` of the Link header: path and query. */
-  next: string | null;
   /** The decoded JSON, or null if there was no body. */
   body: unknown;
 }
@@ -170,17 +168,16 @@ export class ServiceClient {
       answer = {
         status: response.statusCode ?? 0,
         etag: response.headers.etag ?? null,
-        next: nextLink(response.headers.link),
         body: jsonOf(text, response.headers['content-type'] ?? ''),
       };
     } catch (error) {
       if (this.#signal.aborted) throw this.#signal.reason;
       throw new ServiceUnreachable(this.url, networkText(error), error);
     }
-    if (answer.status >= 400) {
+    if (answer.status >= 300 && answer.status !== 304) {
       // What is still being sent, nobody reads.
       if (!request.writableFinished) request.destroy();
-      throw problemOf(answer, retryAfterMs);
+      throw problemOf(this.url, answer, retryAfterMs);
     }
     return answer;
   }
@@ -247,9 +244,14 @@ const problemSchema = z.object({
   errors: z.array(z.object({ pointer: z.string().optional(), detail: z.string().optional() })).optional(),
 });
 
-function problemOf(answer: Answer, retryAfterMs: number | null): ServiceProblem {
+function problemOf(url: string, answer: Answer, retryAfterMs: number | null): ServiceProblem {
   const parsed = problemSchema.safeParse(answer.body);
-  const problem = parsed.success ? parsed.data : {};
+  if (!parsed.success) {
+    // Something else listens there, or a proxy answers in place of the service.
+    const sentence = `${url} answered with status ${answer.status} and not as the service does. Check --url or WRITEBACK_URL.`;
+    return new ServiceProblem(answer.status, null, sentence, retryAfterMs);
+  }
+  const problem = parsed.data;
   const parts = [
     sentence(problem.detail ?? problem.title ?? `The service answered with status ${answer.status}`),
   ];
@@ -295,15 +297,6 @@ function jsonOf(text: string, contentType: string): unknown {
   } catch {
     return text;
   }
-}
-
-/** `<…>; rel="next"` → path and query, whatever host the service believes to have. */
-function nextLink(header: string | string[] | undefined): string | null {
-  const text = Array.isArray(header) ? header.join(', ') : (header ?? '');
-  const target = /<([^>]*)>\s*;[^,]*\brel="?next"?/i.exec(text)?.[1];
-  if (target === undefined || !URL.canParse(target, 'http://service')) return null;
-  const url = new URL(target, 'http://service');
-  return url.pathname + url.search;
 }
 
 function retryAfter(header: string | undefined): number | null {

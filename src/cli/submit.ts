@@ -19,15 +19,13 @@ import {
   withService,
 } from './client-options.js';
 import type { CliContext } from './context.js';
-import { EXIT, EXIT_HELP, type ExitCode, worstExitCode } from './exit-codes.js';
+import { EXIT, EXIT_HELP, type ExitCode } from './exit-codes.js';
 import { type FlushList, openList, sendList } from './flush-list.js';
-import { reportJob } from './job-report.js';
 import { writeJson, writeLine } from './output.js';
 import { givenPaths } from './path-source.js';
-import { openProgress } from './progress.js';
 import { parseBody, type ServiceClient } from './service-client.js';
 import { filesText } from './text.js';
-import { waitForJob } from './wait-for-job.js';
+import { waitAndReport } from './wait-and-report.js';
 
 export interface SubmitOptions extends ServiceOptions {
   filesFrom?: string;
@@ -60,7 +58,7 @@ Examples:
   find /mnt/cache/run42 -name '*.h5' -print0 | writeback submit --files-from - -0
   writeback submit --cache projects --export /exp1 --label run=42 run42/out.0 run42/out.1
   writeback submit --cache projects --export /exp1 --directory run42 --exclude '**/*.tmp'
-  id=$(writeback submit --no-wait --files-from list.txt) && writeback wait "$id"`;
+  ids=$(writeback submit --no-wait --files-from list.txt) && writeback wait $ids`;
 
 export function registerSubmit(program: Command, context: CliContext): void {
   program
@@ -87,7 +85,7 @@ export function registerSubmit(program: Command, context: CliContext): void {
     .option('--no-wait', 'print the id of the job and return')
     .addOption(seconds('--wait-timeout <time>', 'return with status 124 after this long; the job goes on'))
     .addOption(urlOption())
-    .option('--json', 'print the job that ended as one line of JSON')
+    .option('--json', 'print each job that ended as one line of JSON')
     .addHelpText('after', HELP)
     .action(async (files: string[], options: SubmitOptions) => {
       context.setExitCode(await submit(context, files, options));
@@ -108,7 +106,9 @@ async function submit(
       await list.take(givenPaths(context, source, warn), options.directory ?? []);
       const jobs = await submitAll(context, client, list, options);
       if (!options.wait) return EXIT.succeeded;
-      return await waitForAll(context, client, jobs, options);
+      const ids = jobs.map((job) => job.id);
+      const json = options.json ?? false;
+      return await waitAndReport(context, client, ids, { timeoutSeconds: options.waitTimeout, json });
     } finally {
       await list.close();
     }
@@ -172,24 +172,4 @@ async function submitAll(
 
 function idsOf(jobs: readonly Job[]): string {
   return jobs.map((job) => job.id).join(', ');
-}
-
-/** One after the other: they run side by side whatever we look at. */
-async function waitForAll(
-  context: CliContext,
-  client: ServiceClient,
-  jobs: readonly Job[],
-  options: SubmitOptions,
-): Promise<ExitCode> {
-  const endAt = options.waitTimeout === undefined ? null : Date.now() + options.waitTimeout * 1000;
-  const codes: ExitCode[] = [];
-  for (const { id } of jobs) {
-    const progress = openProgress(context, options.json ?? false);
-    const timeoutMs = endAt === null ? null : Math.max(1, endAt - Date.now());
-    const ended = await waitForJob(client, id, { signal: context.signal, timeoutMs, progress }).finally(() =>
-      progress.close(),
-    );
-    codes.push(await reportJob(context, client, ended, options.json ?? false));
-  }
-  return worstExitCode(codes);
 }

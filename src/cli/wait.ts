@@ -1,10 +1,8 @@
 import type { Command } from 'commander';
 import { type ServiceOptions, seconds, urlOption, withService } from './client-options.js';
 import type { CliContext } from './context.js';
-import { EXIT_HELP, type ExitCode } from './exit-codes.js';
-import { reportJob } from './job-report.js';
-import { openProgress } from './progress.js';
-import { waitForJob } from './wait-for-job.js';
+import { EXIT_HELP } from './exit-codes.js';
+import { waitAndReport } from './wait-and-report.js';
 
 interface WaitCommandOptions extends ServiceOptions {
   timeout?: number;
@@ -23,26 +21,17 @@ Examples:
 export function registerWait(program: Command, context: CliContext): void {
   program
     .command('wait')
-    .summary('wait until a job has ended')
-    .description('Waits until a job has ended, and tells what became of its files.')
-    .argument('<job>', 'id of the job')
+    .summary('wait until jobs have ended')
+    .description('Waits until jobs have ended, and tells what became of their files.')
+    .argument('<job...>', 'ids of the jobs; of several the worst exit status counts')
     .addOption(seconds('-t, --timeout <time>', 'return with status 124 after this long, e.g. 90s, 15m, 2h'))
     .addOption(urlOption())
-    .option('--json', 'print the job that ended as one line of JSON')
+    .option('--json', 'print each job that ended as one line of JSON')
     .addHelpText('after', HELP)
-    .action(async (id: string, options: WaitCommandOptions) => {
-      context.setExitCode(await wait(context, id, options));
+    .action(async (ids: string[], options: WaitCommandOptions) => {
+      const wishes = { timeoutSeconds: options.timeout, json: options.json ?? false };
+      context.setExitCode(
+        await withService(context, options, (client) => waitAndReport(context, client, ids, wishes)),
+      );
     });
-}
-
-function wait(context: CliContext, id: string, options: WaitCommandOptions): Promise<ExitCode> {
-  return withService(context, options, async (client) => {
-    const json = options.json ?? false;
-    const progress = openProgress(context, json);
-    const timeoutMs = options.timeout === undefined ? null : options.timeout * 1000;
-    const job = await waitForJob(client, id, { signal: context.signal, timeoutMs, progress }).finally(() =>
-      progress.close(),
-    );
-    return reportJob(context, client, job, json);
-  });
 }

@@ -212,7 +212,7 @@ describe('the program', () => {
   });
 
   test('ends with 2 for what it does not know', async () => {
-    for (const args of [['frobnicate'], ['wait'], ['jobs', '--nope'], ['wait', 'a', 'b'], []]) {
+    for (const args of [['frobnicate'], ['wait'], ['jobs', '--nope'], ['retry', 'a', 'b'], []]) {
       const run = await runCli(args);
       assert.equal(run.code, 2, args.join(' '));
       assert.notEqual(run.stderr, '');

@@ -167,6 +167,26 @@ describe('waiting', () => {
   });
 });
 
+test('of several jobs the worst status counts', async () => {
+  const states = { f1: 'succeeded', f2: 'failed', f3: 'partial' } as const;
+  const service = await scripted((request) => {
+    const id = request.url.split('/')[3] as keyof typeof states;
+    return { json: jobOf(id, states[id]) };
+  });
+  const run = await runCli(['wait', 'f1', 'f2', 'f3'], { url: service.url });
+  assert.equal(run.code, 11);
+  assert.match(run.stdout.toString(), /^f1 succeeded.*\nf2 failed.*\nf3 partial/);
+});
+
+test('what is not the service is not taken for it', async () => {
+  for (const reply of [{ status: 302 }, { status: 404 }, { status: 200, json: 'hello' }]) {
+    const service = await scripted(() => reply);
+    const run = await runCli(['wait', 'f1'], { url: service.url });
+    assert.equal(run.code, 1);
+    assert.match(run.stderr, /not as the service does|is not understood/);
+  }
+});
+
 describe('the result', () => {
   const failed = jobOf('f1', 'partial', { filesSucceeded: 1, filesFailed: 1, bytesDone: 3 * 1024 * 1024 });
   const errors = [
