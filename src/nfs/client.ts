@@ -65,7 +65,8 @@ export class NfsClient implements LaneOwner {
   }
 
   get busy(): boolean {
-    return this.#active > 0;
+    // Who was told "down" may wait for "up" before making calls again.
+    return this.#active > 0 || this.#down;
   }
 
   /**

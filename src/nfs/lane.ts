@@ -56,7 +56,7 @@ export interface LaneOwner {
   /** A probe of an open connection came back. */
   probeAnswered(lane: Lane): void;
   drained(): void;
-  /** True while calls wait or are in flight: without any, a lost connection is not sought again. */
+  /** True while there are calls, or the target is down: otherwise a lost connection is not sought again. */
   readonly busy: boolean;
 }
 

@@ -254,6 +254,16 @@ describe('a server that is away', () => {
     assert.deepEqual(events.log, ['down UNREACHABLE', 'up 127.0.0.1']);
   });
 
+  it('is looked for until it is back, also when nobody waits for an answer any more', async (t) => {
+    const { server, events, commit } = await fixture(t);
+    await server.close();
+    await assert.rejects(commit(limit(500)), isCode('DEADLINE'));
+    await until(() => events.log.length === 1, 'the outage to be noticed');
+    await server.listen();
+    await until(() => events.log.length === 2, 'the return to be noticed');
+    assert.deepEqual(events.log, ['down UNREACHABLE', 'up 127.0.0.1']);
+  });
+
   it('lets each call end at its own deadline, with the trouble as cause', async (t) => {
     const { server, commit } = await fixture(t);
     await server.close();
