@@ -14,22 +14,17 @@ import { NF3DIR, NFS3ERR_ACCES, NFS3ERR_NOENT, NFS3ERR_NOTDIR } from '../nfs/nfs
 import { AUTH_SYS } from '../nfs/rpc.js';
 import type { FaultTable } from './faults.js';
 import { splitPath } from './handles.js';
-import type { Call, Procedure, ProcedureEntry, RpcProgram } from './rpc-server.js';
+import { doNothing, procedureEntry } from './procedure-entry.js';
+import type { Call, Procedure, RpcProgram } from './rpc-server.js';
 import { NfsStatusError, nfsStatusOf } from './status.js';
 import type { Located, Volume } from './volume.js';
 
 /** DUMP lists what was mounted last; the list is a hint by definition (RFC 1813 appendix I). */
 const MAX_MOUNTS_LISTED = 1024;
-const MAX_NAME_BYTES = 255;
 
 /** MOUNT version 3. An export, or any directory below one, can be mounted by anybody. */
 export function mountProgram(volumes: readonly Volume[], faults: FaultTable): RpcProgram {
   const mounts = new Map<string, { host: string; path: Buffer }>();
-
-  const doNothing: Procedure = (args) => {
-    args.finish();
-    return undefined;
-  };
 
   const mnt: Procedure = (args, results, call) => {
     const path = args.opaque(MNTPATHLEN);
@@ -95,14 +90,7 @@ export function mountProgram(volumes: readonly Volume[], faults: FaultTable): Rp
     return undefined;
   };
 
-  const entry = (name: string, run: Procedure): ProcedureEntry => ({
-    name,
-    calls: 0,
-    run(args, results, call) {
-      call.fate = faults.fateOf([name, '*'], null);
-      return run(args, results, call);
-    },
-  });
+  const entry = (name: string, run: Procedure) => procedureEntry(name, faults, run);
   return {
     program: MOUNT_PROGRAM,
     versions: new Map([
@@ -141,8 +129,7 @@ function mountedDirectory(volumes: readonly Volume[], path: Buffer): Located {
   if (best === null) throw new NfsStatusError(NFS3ERR_NOENT);
   let directory = best.root();
   for (const name of names.slice(bestLength)) {
-    const isDots = name.equals(DOT) || name.equals(DOT_DOT);
-    if (isDots || name.includes(0) || name.length > MAX_NAME_BYTES) throw new NfsStatusError(NFS3ERR_ACCES);
+    if (name.equals(DOT) || name.equals(DOT_DOT) || name.includes(0)) throw new NfsStatusError(NFS3ERR_ACCES);
     const child = best.lookup(directory, name);
     if (child === null) throw new NfsStatusError(NFS3ERR_NOENT);
     if (child.attributes.type !== NF3DIR) throw new NfsStatusError(NFS3ERR_NOTDIR);

@@ -49,6 +49,7 @@ import type { FaultTable } from './faults.js';
 import { volumeIdOf } from './handles.js';
 import { writeFattr, writePostOpAttr, writeWccData } from './nfs-results.js';
 import { demand, isAllowed, MAY_EXECUTE, MAY_READ, type Permissions } from './permissions.js';
+import { doNothing, procedureEntry } from './procedure-entry.js';
 import type { Call, ProcedureEntry, RpcProgram, WriteResults } from './rpc-server.js';
 import { NfsStatusError, nfsStatusOf } from './status.js';
 import type { Attributes, Located, Volume } from './volume.js';
@@ -247,18 +248,8 @@ export function nfsProgram(options: NfsServiceOptions): RpcProgram {
     return undefined;
   });
 
-  const nothing: ProcedureEntry = {
-    name: 'NULL',
-    calls: 0,
-    run(args, _results, call) {
-      args.finish();
-      call.fate = faults.fateOf(['NULL', '*'], null);
-      return undefined;
-    },
-  };
-
   const procedures = new Map<number, ProcedureEntry>([
-    [NFSPROC3_NULL, nothing],
+    [NFSPROC3_NULL, procedureEntry('NULL', faults, doNothing)],
     [NFSPROC3_GETATTR, getattr],
     [NFSPROC3_LOOKUP, lookup],
     [NFSPROC3_ACCESS, access],

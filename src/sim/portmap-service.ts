@@ -15,7 +15,8 @@ import {
 } from '../nfs/portmap.js';
 import type { XdrReader, XdrWriter } from '../nfs/xdr.js';
 import type { FaultTable } from './faults.js';
-import type { Call, Procedure, ProcedureEntry, RpcProgram } from './rpc-server.js';
+import { doNothing, procedureEntry } from './procedure-entry.js';
+import type { Call, Procedure, RpcProgram } from './rpc-server.js';
 
 export interface Ports {
   portmap: number;
@@ -52,11 +53,6 @@ export function portmapProgram(
   ];
   const portOf = (program: number, version: number): number =>
     registrations().find((entry) => entry.program === program && entry.version === version)?.port ?? 0;
-
-  const doNothing: Procedure = (args) => {
-    args.finish();
-    return undefined;
-  };
 
   const getport: Procedure = (args, results) => {
     const program = args.uint32();
@@ -100,14 +96,7 @@ export function portmapProgram(
     return undefined;
   };
 
-  const entry = (name: string, run: Procedure): ProcedureEntry => ({
-    name,
-    calls: 0,
-    run(args, results, call) {
-      call.fate = faults.fateOf([name, '*'], null);
-      return run(args, results, call);
-    },
-  });
+  const entry = (name: string, run: Procedure) => procedureEntry(name, faults, run);
   const pmap = new Map([
     [PMAPPROC_NULL, entry('PMAPPROC_NULL', doNothing)],
     [PMAPPROC_GETPORT, entry('GETPORT', getport)],
