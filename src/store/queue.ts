@@ -112,6 +112,12 @@ export class Queues {
     await this.#use(queueName, (queue) => queue.removeRateLimitKey());
   }
 
+  /** One that a worker holds stays. */
+  async removeItems(queueName: string, itemIds: readonly string[]): Promise<void> {
+    if (itemIds.length > 0)
+      await this.#use(queueName, (queue) => Promise.all(itemIds.map((id) => queue.remove(id))));
+  }
+
   /** Deletes all that BullMQ keeps of a queue. */
   async remove(queueName: string): Promise<void> {
     await this.#use(queueName, (queue) => queue.obliterate({ force: true }));

@@ -15,6 +15,7 @@ const LOCK_MS = 15_000;
 /** Whoever commits or appends hands over at once; the sweeper leaves them that long. */
 const HAND_OVER_GRACE_MS = 2000;
 const JOBS_PER_STEP = 100;
+const ITEMS_PER_STEP = 256;
 const SLICE_FILES = CHUNK_FILES * 128;
 const PENDING = STATE_BYTES.pending.charCodeAt(0);
 const ACTIVE = STATE_BYTES.active.charCodeAt(0);
@@ -126,13 +127,14 @@ export class Sweeper {
   }
 
   async #purge(now: number): Promise<void> {
-    for (const id of await this.#due(this.#commands.keys.retention, now))
-      await this.#commands.onJob(
-        'wbPurge',
-        id,
-        await this.#queueOf(id),
-        this.#options.goneMs ?? DEFAULT_GONE_MS,
-      );
+    const { redis, keys } = this.#commands;
+    for (const id of await this.#due(keys.retention, now)) {
+      const [queue, chunks, directories] = await redis.hmget(keys.job(id), 'queue', 'chunks', 'directories');
+      // Items of a queue that was held or paused all the time.
+      for await (const known of this.#known(queue ?? '', itemsOf(id, Number(chunks), Number(directories))))
+        await this.#queues.removeItems(queue ?? '', known.found.map(itemId));
+      await this.#commands.onJob('wbPurge', id, queue ?? '', this.#options.goneMs ?? DEFAULT_GONE_MS);
+    }
   }
 
   /**
@@ -187,20 +189,29 @@ export class Sweeper {
   }
 
   async #addLost(queue: string, items: readonly WorkItem[], missing: Set<string>): Promise<void> {
-    const { redis, keys } = this.#commands;
-    const lost: WorkItem[] = [];
-    for (let i = 0; i < items.length; i += 256) {
-      const group = items.slice(i, i + 256);
-      const known = await Promise.all(group.map((item) => redis.exists(keys.bullJob(queue, itemId(item)))));
-      group.forEach((item, at) => {
-        const name = itemId(item);
-        if (known[at] === 1) missing.delete(name);
-        else if (this.#missing.has(name)) lost.push(item);
-        else missing.add(name);
-      });
+    for await (const known of this.#known(queue, items)) {
+      for (const item of known.found) missing.delete(itemId(item));
+      const lost = known.absent.filter((item) => this.#missing.has(itemId(item)));
+      for (const item of known.absent) missing.add(itemId(item));
+      await this.#queues.add(queue, lost);
+      for (const item of lost) missing.delete(itemId(item));
     }
-    for (let i = 0; i < lost.length; i += 256) await this.#queues.add(queue, lost.slice(i, i + 256));
-    for (const item of lost) missing.delete(itemId(item));
+  }
+
+  /** Which of these BullMQ knows, some at a time. */
+  async *#known(
+    queue: string,
+    items: readonly WorkItem[],
+  ): AsyncIterable<{ found: WorkItem[]; absent: WorkItem[] }> {
+    const { redis, keys } = this.#commands;
+    for (let i = 0; i < items.length; i += ITEMS_PER_STEP) {
+      const group = items.slice(i, i + ITEMS_PER_STEP);
+      const known = await Promise.all(group.map((item) => redis.exists(keys.bullJob(queue, itemId(item)))));
+      yield {
+        found: group.filter((_, at) => known[at] === 1),
+        absent: group.filter((_, at) => known[at] !== 1),
+      };
+    }
   }
 
   /** Makes BullMQ follow our record of what is paused, and forgets addresses that no job is left of. */
@@ -234,4 +245,11 @@ export class Sweeper {
 
 function itemId(item: WorkItem): string {
   return 'chunk' in item ? chunkItemId(item.jobId, item.chunk) : directoryItemId(item.jobId, item.directory);
+}
+
+function itemsOf(jobId: string, chunks: number, directories: number): WorkItem[] {
+  return [
+    ...Array.from({ length: chunks }, (_, chunk) => ({ jobId, chunk })),
+    ...Array.from({ length: directories }, (_, directory) => ({ jobId, directory })),
+  ];
 }

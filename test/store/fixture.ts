@@ -2,6 +2,7 @@ import { Worker } from 'bullmq';
 import type { CacheConfig } from '../../src/model/cache.js';
 import { cacheConfigSchema } from '../../src/model/cache.js';
 import { Keys } from '../../src/store/keys.js';
+import { WORKER_LIMITER } from '../../src/store/queue.js';
 import type { JobStoreOptions, SweeperOptions, WorkStoreOptions } from '../../src/store/settings.js';
 import { openJobStore } from '../../src/store/store.js';
 import { Sweeper } from '../../src/store/sweeper.js';
@@ -153,17 +154,26 @@ export async function finishAll(
   }
 }
 
-/** A BullMQ worker on the queue of a cache, with what real workers set. */
+/** A BullMQ worker on the queue of a cache, with what real workers set. Returns what ends it. */
 export function bullWorker(
   test: TestStore,
   queue: string,
   process: (item: WorkItem) => Promise<void>,
-): Worker<WorkItem> {
-  return new Worker<WorkItem>(queue, (job) => process(job.data), {
-    connection: test.work.newConnection(),
+  concurrency = 1,
+): () => Promise<void> {
+  const connection = test.work.newConnection();
+  const worker = new Worker<WorkItem>(queue, (job) => process(job.data), {
+    connection,
     prefix: test.work.bullPrefix,
     drainDelay: 1,
+    limiter: WORKER_LIMITER,
+    concurrency,
   });
+  worker.on('error', () => {});
+  return async () => {
+    await worker.close(true);
+    connection.disconnect();
+  };
 }
 
 /** Waits for a condition, at most 15 s. */

@@ -357,6 +357,7 @@ const beginExpansion = `
 local directory = ARGV[3]
 local state = redis.call('HGET', job, 'state')
 if not state or TERMINAL[state] then return false end
+if tonumber(directory) >= tonumber(redis.call('HGET', job, 'directories')) then return false end
 expireIfDue()
 if redis.call('HGET', job, 'ending') ~= '' then
   finish()
