@@ -8,7 +8,7 @@ import {
 import type { XdrReader, XdrWriter } from '../nfs/xdr.js';
 import type { FlushScheduler } from './flush-scheduler.js';
 import { writeWccData } from './nfs-results.js';
-import { demand, MAY_READ, MAY_WRITE, type Permissions } from './permissions.js';
+import { demandContent, MAY_READ, MAY_WRITE, type Permissions } from './permissions.js';
 import type { Credential, WriteResults } from './rpc-server.js';
 import { NfsStatusError } from './status.js';
 import type { Located, Volume } from './volume.js';
@@ -82,7 +82,8 @@ export class CommitService {
     credential: Credential,
     results: XdrWriter,
   ): undefined | Promise<WriteResults> {
-    demandCommit(this.#permissions, file, credential);
+    // Who may read or write the file, or owns it, may ask for it to be made safe.
+    demandContent(this.#permissions, file.attributes, credential, MAY_WRITE, MAY_READ);
     if (intent === 'plain') return this.#plain(volume, file);
     if (this.#dialect === 'rfc1813') this.#answer(results, NFS3_OK, file);
     else if (intent === 'start') this.#answer(results, this.#start(volume, file), file);
@@ -132,10 +133,4 @@ export class CommitService {
     writeWccData(results, file.attributes);
     if (status === NFS3_OK) results.raw(this.#writeVerifier);
   }
-}
-
-/** Who may read or write the file, or owns it, may ask for it to be made safe. */
-function demandCommit(permissions: Permissions, file: Located, credential: Credential): void {
-  if (credential.uid === file.attributes.uid) return;
-  demand(permissions, file.attributes, credential, MAY_WRITE, MAY_READ);
 }

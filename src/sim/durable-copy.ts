@@ -144,14 +144,18 @@ async function copyBlocks(from: number, to: number): Promise<number> {
 }
 
 function copyMetadata(to: number, stat: BigIntStats): void {
-  try {
-    fs.fchownSync(to, Number(stat.uid), Number(stat.gid));
-  } catch (error) {
-    // Only root may give files away; without it the copies belong to whoever runs the simulator.
-    if ((error as NodeJS.ErrnoException).code !== 'EPERM') throw error;
-  }
+  copyOwner(stat, (uid, gid) => fs.fchownSync(to, uid, gid));
   fs.fchmodSync(to, Number(stat.mode & 0o7777n));
   fs.futimesSync(to, seconds(stat.atimeNs), seconds(stat.mtimeNs));
+}
+
+/** Only root may give files away; without it the copies belong to whoever runs this. */
+function copyOwner(stat: BigIntStats, chown: (uid: number, gid: number) => void): void {
+  try {
+    chown(Number(stat.uid), Number(stat.gid));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EPERM') throw error;
+  }
 }
 
 function seconds(ns: bigint): number {
@@ -167,31 +171,39 @@ function removeQuietly(path: Buffer): void {
 }
 
 /**
- * Makes the directories above `target` under `root`, durably, and never through a symbolic link.
+ * Makes the directories above `relative` under `root`, durably, never through a symbolic link, with the owner
+ * (where permitted) and mode of those under `model`.
  * @throws an ENOTDIR error if something else has the name of one
  */
 export async function makeDirectories(
+  model: Buffer,
   root: Buffer,
   relative: Buffer,
   directories: DirectorySync,
 ): Promise<void> {
   let path = root;
+  let modelPath = model;
   for (const name of splitPath(relative).slice(0, -1)) {
     const parent = path;
     path = Buffer.concat([parent, SLASH, name]);
+    modelPath = Buffer.concat([modelPath, SLASH, name]);
     const stat = fs.lstatSync(path, { throwIfNoEntry: false });
-    if (stat?.isDirectory()) continue;
+    if (stat?.isDirectory()) {
+      await directories.pending(parent);
+      continue;
+    }
     if (stat !== undefined) {
       throw Object.assign(new Error(`${path.toString()} is no directory`), { code: 'ENOTDIR' });
     }
-    try {
-      fs.mkdirSync(path);
-    } catch (error) {
-      // Another flush into the same new directory was faster.
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-    }
+    makeDirectory(path, fs.lstatSync(modelPath, { bigint: true }));
     await directories.sync(parent);
   }
+}
+
+function makeDirectory(path: Buffer, model: BigIntStats): void {
+  fs.mkdirSync(path, 0o700);
+  copyOwner(model, (uid, gid) => fs.lchownSync(path, uid, gid));
+  fs.chmodSync(path, Number(model.mode & 0o7777n));
 }
 
 const SLASH = Buffer.from('/');
@@ -207,6 +219,12 @@ export class DirectorySync {
     // The running one may have begun before the caller's rename: it proves nothing for it.
     running.next ??= running.current.catch(() => {}).then(() => this.#begin(key, directory));
     return running.next;
+  }
+
+  /** Whoever finds a directory that another has just made waits with that other until it is durable. */
+  pending(directory: Buffer): Promise<void> | undefined {
+    const running = this.#running.get(directory.toString('latin1'));
+    return running?.next ?? running?.current;
   }
 
   #begin(key: string, directory: Buffer): Promise<void> {

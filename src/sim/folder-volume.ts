@@ -32,7 +32,7 @@ interface KnownFile {
   readonly fullPath: Buffer;
   readonly identity: FileIdentity;
   /** What the last look showed, and the turn of the event loop it was in. */
-  located: Located;
+  located: Located | null;
   turn: number;
 }
 
@@ -70,31 +70,28 @@ export class FolderVolume implements Volume {
     }
     this.#cacheDir = Buffer.from(cache);
     this.#filerDir = Buffer.from(filer);
-    const stat = fs.lstatSync(cache, { bigint: true });
-    this.#root = this.#learn(EMPTY, stat);
+    const { key } = this.#learn(EMPTY, fs.lstatSync(cache, { bigint: true }));
+    this.#root = this.#known.get(key) as KnownFile;
   }
 
   root(): Located {
     const located = this.#look(this.#root);
-    if (located === null) {
-      throw Object.assign(new Error(`${this.#cacheDir.toString()} is gone`), { code: 'ESTALE' });
-    }
-    return located;
+    if (located !== null) return located;
+    throw Object.assign(new Error(`${this.#cacheDir.toString()} is gone`), { code: 'ESTALE' });
   }
 
   find(handle: Uint8Array): Located | null {
     const key = keyOf(handle);
     const known = this.#known.get(key);
     if (known !== undefined) return this.#look(known);
-    const found = this.#search(handle);
-    return found === null ? null : found.located;
+    return this.#search(handle);
   }
 
   lookup(directory: Located, name: Buffer): Located | null {
     const fullPath = Buffer.concat([this.#fullPath(directory.path), SLASH, name]);
     const stat = lstat(fullPath);
     if (stat === undefined) return null;
-    return this.#learn(childPath(directory.path, name), stat, fullPath).located;
+    return this.#learn(childPath(directory.path, name), stat, fullPath);
   }
 
   parent(directory: Located): Located | null {
@@ -103,7 +100,7 @@ export class FolderVolume implements Volume {
     if (slash < 0) return this.root();
     const parentPath = directory.path.subarray(0, slash);
     const stat = lstat(this.#fullPath(parentPath));
-    return stat === undefined ? null : this.#learn(parentPath, stat).located;
+    return stat === undefined ? null : this.#learn(parentPath, stat);
   }
 
   *entries(directory: Located, after: number): Generator<DirectoryEntry> {
@@ -151,7 +148,7 @@ export class FolderVolume implements Volume {
 
   async writeBack(file: Located, visible: Promise<void>): Promise<number> {
     const identity = this.#known.get(file.key)?.identity ?? decodeHandle(file.handle)?.identity;
-    await makeDirectories(this.#filerDir, file.path, this.#directorySync);
+    await makeDirectories(this.#cacheDir, this.#filerDir, file.path, this.#directorySync);
     return copyDurably(
       this.#fullPath(file.path),
       (stat) => identity !== undefined && stat.isFile() && isSameFile(identity, stat),
@@ -185,48 +182,42 @@ export class FolderVolume implements Volume {
   #look(known: KnownFile): Located | null {
     if (known.turn === this.#turn) return known.located;
     const stat = lstat(known.fullPath);
-    if (stat === undefined || !isSameFile(known.identity, stat)) {
-      this.#known.delete(known.key);
-      return null;
-    }
-    this.#update(known, stat);
-    return known.located;
+    if (stat !== undefined && isSameFile(known.identity, stat)) return this.#update(known, stat);
+    this.#known.delete(known.key);
+    return null;
   }
 
-  #learn(relative: Buffer, stat: BigIntStats, fullPath = this.#fullPath(relative)): KnownFile {
+  #learn(relative: Buffer, stat: BigIntStats, fullPath = this.#fullPath(relative)): Located {
     const identity = identityOf(stat);
     const handle = encodeHandle(this.volumeId, identity, relative);
     const key = keyOf(handle);
     let known = this.#known.get(key);
     // Two paths may share a handle, if their names' hashes agree and they are links to one inode: the newest counts.
     if (known === undefined || !known.path.equals(relative)) {
-      const located = { handle, key, path: relative, attributes: attributesOf(stat) };
-      known = { handle, key, path: relative, fullPath, identity, located, turn: this.#turn };
+      known = { handle, key, path: relative, fullPath, identity, located: null, turn: -1 };
       this.#known.set(key, known);
     }
-    this.#update(known, stat);
-    return known;
+    return this.#update(known, stat);
   }
 
   /** Attributes are good for the rest of this turn of the event loop: many calls of one segment share a directory. */
-  #update(known: KnownFile, stat: BigIntStats): void {
-    known.located = {
-      handle: known.handle,
-      key: known.key,
-      path: known.path,
-      attributes: attributesOf(stat),
-    };
+  #update(known: KnownFile, stat: BigIntStats): Located {
+    const { handle, key, path } = known;
+    const located = { handle, key, path, attributes: attributesOf(stat) };
+    known.located = located;
     known.turn = this.#turn;
-    if (this.#turnEnds) return;
-    this.#turnEnds = true;
-    setImmediate(() => {
-      this.#turn++;
-      this.#turnEnds = false;
-    });
+    if (!this.#turnEnds) {
+      this.#turnEnds = true;
+      setImmediate(() => {
+        this.#turn++;
+        this.#turnEnds = false;
+      });
+    }
+    return located;
   }
 
   /** Walks down to the file of a handle that is not in memory, by the hashes of the names in it. */
-  #search(handle: Uint8Array): KnownFile | null {
+  #search(handle: Uint8Array): Located | null {
     const decoded = decodeHandle(handle);
     if (decoded === null || decoded.hints === null) return null;
     let candidates: Buffer[] = [EMPTY];

@@ -48,7 +48,7 @@ import { readdir, readdirplus, readReaddirArgs, readReaddirplusArgs } from './di
 import type { FaultTable } from './faults.js';
 import { volumeIdOf } from './handles.js';
 import { writeFattr, writePostOpAttr, writeWccData } from './nfs-results.js';
-import { demand, isAllowed, MAY_EXECUTE, MAY_READ, type Permissions } from './permissions.js';
+import { demand, demandContent, isAllowed, MAY_EXECUTE, MAY_READ, type Permissions } from './permissions.js';
 import { doNothing, procedureEntry } from './procedure-entry.js';
 import type { Call, ProcedureEntry, RpcProgram, WriteResults } from './rpc-server.js';
 import { NfsStatusError, nfsStatusOf } from './status.js';
@@ -186,7 +186,7 @@ export function nfsProgram(options: NfsServiceOptions): RpcProgram {
     (args) => ({ offset: args.uint64(), count: args.uint32() }),
     async ({ volume, file, args: { offset, count }, call }) => {
       demandRegular(file.attributes);
-      demand(permissions, file.attributes, call.credential, MAY_READ, MAY_EXECUTE);
+      demandContent(permissions, file.attributes, call.credential, MAY_READ, MAY_EXECUTE);
       call.expectedBytes = Math.min(count, MAX_READ_BYTES);
       const data = await volume.read(file, offset, call.expectedBytes);
       return (results) => {

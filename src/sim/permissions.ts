@@ -34,3 +34,13 @@ export function demand(
   if (permissions === 'ignored') return;
   if (!wanted.some((bit) => isAllowed(attributes, credential, bit))) throw new NfsStatusError(NFS3ERR_ACCES);
 }
+
+/** The same for what is in the file; its owner is never refused (RFC 1813 §4.4). */
+export function demandContent(
+  permissions: Permissions,
+  attributes: Attributes,
+  credential: Credential,
+  ...wanted: readonly number[]
+): void {
+  if (credential.uid !== attributes.uid) demand(permissions, attributes, credential, ...wanted);
+}

@@ -92,6 +92,7 @@ test('a count or an offset beside the magic ones is a plain COMMIT and says noth
 test('a copy on the filer has the bytes, the mode and the time of its source, and nothing else is left there', async (t) => {
   const under = await simulatedCache(t, {}, (cacheDir) => {
     fs.mkdirSync(path.join(cacheDir, 'a/b'), { recursive: true });
+    fs.chmodSync(path.join(cacheDir, 'a/b'), 0o710);
     for (const [name, size] of [
       ['empty', 0],
       ['small', 65536],
@@ -109,6 +110,7 @@ test('a copy on the filer has the bytes, the mode and the time of its source, an
     assert.equal(fs.statSync(copy).mode, fs.statSync(source).mode);
     assert.ok(Math.abs(fs.statSync(copy).mtimeMs - fs.statSync(source).mtimeMs) < 0.01);
   }
+  assert.equal(fs.statSync(path.join(under.filerDir, 'a/b')).mode & 0o7777, 0o710);
   assert.deepEqual(fs.readdirSync(path.join(under.filerDir, 'a/b')).sort(), ['empty', 'large', 'small']);
   assert.equal(under.sim.stats().flushes.bytesWritten, 65536 + 2_500_001);
 });
