@@ -77,24 +77,18 @@ export class FlushList {
   }
 
   /** Takes files and directories in. @throws {CliError} usage, for a path that the service could not be told of */
-  async take(files: AsyncIterable<Uint8Array[]>, directories: readonly string[]): Promise<void> {
-    for await (const paths of files) {
-      if (!(this.#where instanceof LocalPaths)) await addAll(paths, this.#part(this.#where));
-      else
-        for (let i = 0; i < paths.length; i += LOOKUPS)
-          await this.#addLocal(paths.slice(i, i + LOOKUPS), this.#where);
-    }
+  async take(files: AsyncIterable<Uint8Array[]>, directories: readonly Uint8Array[]): Promise<void> {
+    for await (const paths of files) await this.#addFiles(paths);
     const { include, exclude } = this.#options;
     const globs = { ...(include && { include }), ...(exclude && { exclude }) };
     for (const directory of directories) {
-      const where = this.#where;
-      const found =
-        where instanceof LocalPaths ? await where.find(Buffer.from(directory), 'directory') : null;
-      const path = found ? pathText(found.path) : directory;
-      this.#part(found ?? (where as Place)).directories.push({ path, ...globs });
+      const found = await this.#find(directory, 'directory');
+      this.#part(found).directories.push({ path: pathText(found.path), ...globs });
     }
-    if (![...this.parts()].some(({ spool, directories }) => spool.paths + directories.length > 0))
-      throw new CliError('The list names no file.', EXIT.usage);
+    const isEmpty = [...this.parts()].every(
+      ({ spool, directories }) => spool.paths + directories.length === 0,
+    );
+    if (isEmpty) throw new CliError('The list names no file.', EXIT.usage);
   }
 
   parts(): Iterable<ListPart> {
@@ -105,10 +99,22 @@ export class FlushList {
     for (const { spool } of this.#parts.values()) await spool.close();
   }
 
-  async #addLocal(paths: readonly Uint8Array[], local: LocalPaths): Promise<void> {
-    for (const { path, ...place } of await Promise.all(paths.map((path) => local.find(path, 'file')))) {
-      await addAll([path], this.#part(place));
+  async #addFiles(paths: readonly Uint8Array[]): Promise<void> {
+    if (!(this.#where instanceof LocalPaths)) {
+      const { spool } = this.#part(this.#where);
+      for (const path of paths) await spool.add(path);
+      return;
     }
+    for (let i = 0; i < paths.length; i += LOOKUPS) {
+      const batch = paths.slice(i, i + LOOKUPS);
+      for (const found of await Promise.all(batch.map((path) => this.#find(path, 'file')))) {
+        await this.#part(found).spool.add(found.path);
+      }
+    }
+  }
+
+  async #find(path: Uint8Array, kind: 'file' | 'directory'): Promise<ServicePath> {
+    return this.#where instanceof LocalPaths ? this.#where.find(path, kind) : { ...this.#where, path };
   }
 
   #part(place: Place): ListPart {
@@ -132,13 +138,6 @@ export class FlushList {
   }
 }
 
-async function addAll(paths: readonly Uint8Array[], { spool }: ListPart): Promise<void> {
-  for (const path of paths) {
-    const full = spool.add(path);
-    if (full !== undefined) await full;
-  }
-}
-
 /** Posts one list: as it is, streamed, or with directories as JSON, which holds both. */
 export async function sendList(client: ServiceClient, part: ListPart, wishes: FlushWishes): Promise<Answer> {
   const { cache, spool, directories } = part;
@@ -156,8 +155,9 @@ export async function sendList(client: ServiceClient, part: ListPart, wishes: Fl
   }
   const files: string[] = [];
   const list = new PathList({ delimiter: 'nul', maxPathBytes: MAX_JSON_BYTES });
-  for await (const chunk of spool.content().chunks())
+  for await (const chunk of spool.content().chunks()) {
     for (const path of list.push(chunk)) files.push(pathText(path));
+  }
   const json = {
     cache,
     export: part.export,

@@ -11,8 +11,8 @@ import { EXIT } from './exit-codes.js';
 const MAX_PATH_BYTES = 65_536;
 
 export interface PathSource {
-  /** Names on the command line, as `process.argv` has them. */
-  names: readonly string[];
+  /** Names of the command line. */
+  names: readonly Buffer[];
   /** A file with a list, `-` for standard input, or null. */
   filesFrom: string | null;
   /** The list's paths end in NUL instead of a newline. */
@@ -30,7 +30,7 @@ export async function* givenPaths(
   source: PathSource,
   warn: (sentence: string) => void,
 ): AsyncGenerator<Uint8Array[], void, undefined> {
-  yield await namesAsBytes(context, source.names);
+  yield [...source.names];
   if (source.filesFrom === null) return;
   const list = new PathList({ delimiter: source.nul ? 'nul' : 'newline', maxPathBytes: MAX_PATH_BYTES });
   const name = source.filesFrom === '-' ? 'standard input' : `"${source.filesFrom}"`;
@@ -40,13 +40,17 @@ export async function* givenPaths(
     const stop = (): void => void input.destroy();
     context.signal.addEventListener('abort', stop, { once: true });
     try {
-      for await (const chunk of input as AsyncIterable<Buffer>) yield [...list.push(chunk)];
+      for await (const chunk of input as AsyncIterable<Buffer>) {
+        yield [...list.push(chunk)];
+        if (context.signal.aborted) break;
+      }
     } finally {
       context.signal.removeEventListener('abort', stop);
     }
+    if (context.signal.aborted) throw interrupted();
     yield [...list.end()];
   } catch (error) {
-    if (context.signal.aborted) throw new CliError('Interrupted; nothing was submitted.', EXIT.interrupted);
+    if (context.signal.aborted) throw interrupted();
     if (error instanceof BrokerError) throw new CliError(`${name}: ${error.message}`, EXIT.usage);
     if (error instanceof Error && 'syscall' in error) {
       throw new CliError(`Cannot read the list ${name}: ${error.message}.`, EXIT.usage, { cause: error });
@@ -59,35 +63,36 @@ export async function* givenPaths(
   }
 }
 
+function interrupted(): CliError {
+  return new CliError('Interrupted; nothing was submitted.', EXIT.interrupted);
+}
+
 const REPLACEMENT = '\ufffd';
 
 /**
- * `process.argv` has lost the bytes that are not UTF-8; the kernel still has them. Where it does not tell, or tells
- * two stories, guessing a file's name is worse than an error.
+ * Names of the command line as bytes. `process.argv` has lost those that are not UTF-8; the kernel still has them.
+ * Where it does not tell, or not which is which, guessing a file's name is worse than an error.
+ * @param names each as often as it stands on the command line
+ * @throws {CliError} usage
  */
-async function namesAsBytes(context: CliContext, names: readonly string[]): Promise<Uint8Array[]> {
+export async function namesAsBytes(context: CliContext, names: readonly string[]): Promise<Buffer[]> {
   if (!names.some((name) => name.includes(REPLACEMENT))) return names.map((name) => Buffer.from(name));
-  const folder = context.procFolder ?? '/proc/self';
-  const cmdline = await readFile(join(folder, 'cmdline')).catch(() => Buffer.alloc(0));
-  const originals = new Map<string, Set<string>>();
-  for (const argument of cmdline.toString('latin1').split('\0')) {
-    const text = Buffer.from(argument, 'latin1').toString('utf8');
-    if (!originals.has(text)) originals.set(text, new Set());
-    originals.get(text)?.add(argument);
-  }
-  // Several names may look alike once decoded: then each is there once, and all of them are meant.
-  const used = new Map<string, number>();
+  const cmdline = await readFile(join(context.procFolder ?? '/proc/self', 'cmdline')).catch(() => null);
+  const given = (cmdline?.toString('latin1').split('\0') ?? []).map((bytes) => Buffer.from(bytes, 'latin1'));
+  const seen = new Map<string, number>();
   return names.map((name) => {
     if (!name.includes(REPLACEMENT)) return Buffer.from(name);
-    const nth = used.get(name) ?? 0;
-    used.set(name, nth + 1);
-    const original = [...(originals.get(name) ?? [])][nth];
-    if (original === undefined) {
+    // Names that differ may look alike once decoded: then they are told apart by their order.
+    const alike = given.filter((bytes) => bytes.toString('utf8') === name);
+    const nth = seen.get(name) ?? 0;
+    seen.set(name, nth + 1);
+    const bytes = alike[nth];
+    if (bytes === undefined || alike.length !== names.filter((other) => other === name).length) {
       throw new CliError(
         `The name "${name}" is not UTF-8 and cannot be read from the command line. Give it by --files-from - -0.`,
         EXIT.usage,
       );
     }
-    return Buffer.from(original, 'latin1');
+    return bytes;
   });
 }

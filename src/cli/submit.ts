@@ -20,11 +20,11 @@ import {
 } from './client-options.js';
 import type { CliContext } from './context.js';
 import { EXIT, EXIT_HELP, type ExitCode } from './exit-codes.js';
-import { type FlushList, openList, sendList } from './flush-list.js';
+import { type FlushList, type FlushWishes, openList, sendList } from './flush-list.js';
 import { writeJson, writeLine } from './output.js';
-import { givenPaths } from './path-source.js';
+import { givenPaths, namesAsBytes } from './path-source.js';
 import { parseBody, type ServiceClient } from './service-client.js';
-import { filesText } from './text.js';
+import { filesText, printable } from './text.js';
 import { waitAndReport } from './wait-and-report.js';
 
 export interface SubmitOptions extends ServiceOptions {
@@ -98,17 +98,34 @@ async function submit(
   options: SubmitOptions,
 ): Promise<ExitCode> {
   checkOptions(files, options);
+  const directories = options.directory ?? [];
+  const names = await namesAsBytes(context, [...files, ...directories]);
+  const source = {
+    names: names.slice(0, files.length),
+    filesFrom: options.filesFrom ?? null,
+    nul: options.nul ?? false,
+  };
+  const wishes: FlushWishes = {
+    pathsAre: options.pathsAre,
+    dialect: options.dialect,
+    mode: options.sync ? 'sync' : options.mode,
+    fileTimeoutSeconds: options.fileTimeout,
+    deadlineSeconds: options.deadline,
+    labels: parseLabels(options.label),
+  };
+  const json = options.json ?? false;
+  const warn = (sentence: string): void => void context.stderr.write(`writeback: ${sentence}\n`);
   return withService(context, options, async (client) => {
     const list = await openList(context, client, options);
     try {
-      const source = { names: files, filesFrom: options.filesFrom ?? null, nul: options.nul ?? false };
-      const warn = (sentence: string): void => void context.stderr.write(`writeback: ${sentence}\n`);
-      await list.take(givenPaths(context, source, warn), options.directory ?? []);
-      const jobs = await submitAll(context, client, list, options);
+      await list.take(givenPaths(context, source, warn), names.slice(files.length));
+      const jobs = await submitAll(client, list, wishes, async (job) => {
+        if (options.wait) tellAccepted(context, job, json);
+        else if (json) await writeJson(context.stdout, job);
+        else await writeLine(context.stdout, job.id);
+      });
       if (!options.wait) return EXIT.succeeded;
-      const ids = jobs.map((job) => job.id);
-      const json = options.json ?? false;
-      return await waitAndReport(context, client, ids, { timeoutSeconds: options.waitTimeout, json });
+      return await waitAndReport(context, client, jobs, { timeoutSeconds: options.waitTimeout, json });
     } finally {
       await list.close();
     }
@@ -136,40 +153,33 @@ function checkOptions(files: readonly string[], options: SubmitOptions): void {
   if (!options.wait && options.waitTimeout !== undefined) wrong('--no-wait has no use for --wait-timeout.');
 }
 
-/** Posts every list. Nothing was posted before all of them were read to their end. */
+/** Posts every list; gives the ids of the jobs. Nothing was posted before all of them were read to their end. */
 async function submitAll(
-  context: CliContext,
   client: ServiceClient,
   list: FlushList,
-  options: SubmitOptions,
-): Promise<Job[]> {
-  const jobs: Job[] = [];
+  wishes: FlushWishes,
+  onAccepted: (job: Job) => void | Promise<void>,
+): Promise<string[]> {
+  const ids: string[] = [];
   for (const part of list.parts()) {
-    const labels = parseLabels(options.label);
-    const answer = await sendList(client, part, {
-      pathsAre: options.pathsAre,
-      dialect: options.dialect,
-      mode: options.sync ? 'sync' : options.mode,
-      fileTimeoutSeconds: options.fileTimeout,
-      deadlineSeconds: options.deadline,
-      labels,
-    }).catch((error: unknown) => {
-      if (jobs.length > 0) context.stderr.write(`writeback: submitted before that: ${idsOf(jobs)}\n`);
-      throw error;
-    });
-    const job = parseBody(jobSchema, answer.body);
-    jobs.push(job);
-    if (!options.wait) {
-      if (options.json) await writeJson(context.stdout, job);
-      else await writeLine(context.stdout, job.id);
-    } else if (!options.json) {
-      const total = `${filesText(job.progress.filesTotal)}${job.progress.filesTotalFinal ? '' : ' so far'}`;
-      context.stderr.write(`Job ${job.id}: ${total} on ${job.cache}, export ${job.export}\n`);
+    try {
+      const job = parseBody(jobSchema, (await sendList(client, part, wishes)).body);
+      ids.push(job.id);
+      await onAccepted(job);
+    } catch (error) {
+      if (ids.length === 0 || !(error instanceof CliError)) throw error;
+      throw new CliError(`${error.message} Submitted before that: ${ids.join(', ')}.`, error.exitCode, {
+        cause: error,
+      });
     }
   }
-  return jobs;
+  return ids;
 }
 
-function idsOf(jobs: readonly Job[]): string {
-  return jobs.map((job) => job.id).join(', ');
+function tellAccepted(context: CliContext, job: Job, json: boolean): void {
+  if (json) return;
+  const total = `${filesText(job.progress.filesTotal)}${job.progress.filesTotalFinal ? '' : ' so far'}`;
+  context.stderr.write(
+    `Job ${job.id}: ${total} on ${printable(job.cache)}, export ${printable(job.export)}\n`,
+  );
 }

@@ -109,12 +109,15 @@ describe('a list reaches the service byte by byte', () => {
     const folder = await temporaryFolder();
     await writeFile(
       join(folder, 'cmdline'),
-      Buffer.from('node\0main.js\0submit\0/a\xff\0/b\xfe\0', 'latin1'),
+      Buffer.from('node\0main.js\0submit\0/a\xff\0/b\xfe\0/a\xfe\0', 'latin1'),
     );
-    const names = ['/a\ufffd', '/b\ufffd'];
+    const names = ['/a\ufffd', '/b\ufffd', '/a\ufffd'];
     const run = await runCli(['submit', ...TARGET, ...names], { url: service.url, procFolder: folder });
     assert.equal(run.code, 0, run.stderr);
-    assert.equal(posted(service)[0]?.body.toString('latin1'), '/a\xff\0/b\xfe\0');
+    assert.equal(posted(service)[0]?.body.toString('latin1'), '/a\xff\0/b\xfe\0/a\xfe\0');
+    const fewer = names.slice(0, 2);
+    const doubtful = await runCli(['submit', ...TARGET, ...fewer], { url: service.url, procFolder: folder });
+    assert.equal(doubtful.code, 2);
   });
 
   test('or not at all, if the bytes of a name cannot be had', async () => {
