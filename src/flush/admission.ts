@@ -110,6 +110,7 @@ export class Admission extends Alarm {
       this.#occupy();
       candidate.admitted();
     }
+    this.#wheel.clear(this);
   }
 
   #takeStart(): boolean {

@@ -17,25 +17,26 @@ export interface GlobFilter {
  * @throws {RangeError} for a pattern that cannot be used
  */
 export function globFilter(include: readonly string[], exclude: readonly string[]): GlobFilter {
-  const included = include.length === 0 ? null : matcher(include);
-  const excluded = exclude.length === 0 ? null : matcher(exclude);
+  const included = include.length === 0 ? null : matcher(include, true);
+  const excluded = exclude.length === 0 ? null : matcher(exclude, true);
   // Only a pattern that ends in a globstar takes everything below what it matches.
   const subtrees = exclude.filter((pattern) => pattern === '**' || pattern.endsWith('/**'));
-  const prunes = subtrees.length === 0 ? null : matcher(subtrees);
+  const prunes = subtrees.length === 0 ? null : matcher(subtrees, false);
   return {
     wants: (path) => (included === null || included(path)) && !(excluded?.(path) ?? false),
     prunes: (directory) => prunes?.(directory) ?? false,
   };
 }
 
-function matcher(patterns: readonly string[]): (path: string) => boolean {
+/** @param strictSlashes false: `a` + `/**` matches the directory `a` as well */
+function matcher(patterns: readonly string[], strictSlashes: boolean): (path: string) => boolean {
   if (patterns.length > MAX_GLOBS) throw new RangeError(`at most ${MAX_GLOBS} globs are possible`);
   const matchers = patterns.map((pattern) => {
     if (pattern === '' || pattern.length > MAX_GLOB_LENGTH) {
       throw new RangeError(`a glob has 1 to ${MAX_GLOB_LENGTH} characters`);
     }
     try {
-      return picomatch(pattern, { dot: true, nonegate: true, windows: false, strictSlashes: true });
+      return picomatch(pattern, { dot: true, nonegate: true, windows: false, strictSlashes });
     } catch (error) {
       throw new RangeError(`the glob ${JSON.stringify(pattern)} cannot be read: ${(error as Error).message}`);
     }

@@ -5,6 +5,8 @@ import { Fault } from './fault.js';
 /** RFC 1813 leaves the limit to the server; no server in use takes more in one component. */
 const MAX_COMPONENT_BYTES = 255;
 
+const RELATIVE_HINT = '; is it relative to the export, pathsAre: export?';
+
 /** What `PathForms` needs of the options of a run. */
 export interface PathFormOptions {
   pathsAre: PathsAre;
@@ -50,7 +52,7 @@ export class PathForms {
       inNamespace = path.startsWith('/') ? below(tidy, this.#mount) : null;
       if (inNamespace === null) {
         return refused(
-          `${quoted(path)} is not below the clientMount ${this.clientMount} (pathsAre: client)${this.#looksLike(tidy)}`,
+          `${quoted(path)} is not below the clientMount ${this.clientMount} (pathsAre: client)${this.#looksLike(tidy) || RELATIVE_HINT}`,
         );
       }
     }
@@ -59,7 +61,7 @@ export class PathForms {
     return new Fault(
       'OUTSIDE_EXPORT',
       'intake',
-      `/${inNamespace} is not below the export ${this.exportPath} (pathsAre: ${this.pathsAre})${this.#looksLike(tidy)}`,
+      `/${inNamespace} is not below the export ${this.exportPath} (pathsAre: ${this.pathsAre})${this.#looksLike(tidy) || RELATIVE_HINT}`,
     );
   }
 
@@ -105,7 +107,7 @@ export class PathForms {
       const hint = pathsAre === 'client' ? '' : 'pathsAre: client with ';
       return `; the export stands within the path: is it ${hint}clientMount: /${tidy.slice(0, at - 1)}?`;
     }
-    return pathsAre === 'export' ? '' : '; is it relative to the export, pathsAre: export?';
+    return '';
   }
 }
 

@@ -12,6 +12,7 @@ export abstract class Alarm {
 const TICK_MS = 10;
 /** About 5 s: the longest of the usual waits lies within one turn. */
 const SLOTS = 512;
+const LONGEST_MS = 0x7fff_ffff;
 
 /**
  * One timer for everything that waits: a hashed timing wheel with ticks of 10 ms. Due times are rounded up, so
@@ -68,7 +69,8 @@ export class TimerWheel {
     }
     this.#timerTick = tick;
     const delayMs = tick * TICK_MS - (performance.now() - this.#origin);
-    this.#timer = setTimeout(() => this.#advance(), Math.max(1, Math.ceil(delayMs)));
+    // Node takes a delay of more than 2^31 ms for one of 1 ms.
+    this.#timer = setTimeout(() => this.#advance(), Math.max(1, Math.min(Math.ceil(delayMs), LONGEST_MS)));
   }
 
   #disarm(): void {
