@@ -7,6 +7,8 @@ import type { FileResult } from './work.js';
 /** The form in which scripts/job.ts takes results: `struct` format `>HBBHd`. */
 const BYTES_PER_UPDATE = 14;
 const SAMPLES_PER_CODE = 5;
+/** In place of the number of a code: a success whose evidence is only `accepted`. */
+export const UNPROVEN = 255;
 
 export interface PackedResults {
   updates: Buffer;
@@ -45,7 +47,7 @@ export function packResults(chunk: number, results: readonly FileResult[]): Pack
     const at = i * BYTES_PER_UPDATE;
     updates.writeUInt16BE(offset, at);
     updates.writeUInt8(byte, at + 2);
-    updates.writeUInt8(code?.number ?? 0, at + 3);
+    updates.writeUInt8(code?.number ?? (result.evidence === 'accepted' ? UNPROVEN : 0), at + 3);
     updates.writeUInt16BE(Math.min(faultsOf(result), 0xffff), at + 4);
     updates.writeDoubleBE(result.size ?? -1, at + 6);
     details.push({

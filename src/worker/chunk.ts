@@ -8,7 +8,7 @@ import type { SharedSession } from './sessions.js';
 import type { CacheSlots } from './slots.js';
 
 export interface ChunkDeps {
-  store: Pick<WorkStore, 'record' | 'endChunk' | 'releaseChunk' | 'warn'>;
+  store: Pick<WorkStore, 'record' | 'endChunk' | 'releaseChunk'>;
   slots: CacheSlots;
   shared: SharedSession;
   holdAfterMs: number;
@@ -58,16 +58,11 @@ export function failedResult(index: number, path: string, error: FileError): Fil
 export async function runChunk(run: ChunkRun, abort: AbortController, deps: ChunkDeps): Promise<boolean> {
   const { store, slots, shared } = deps;
   let unfinished = run.files.length;
-  let unproven = 0;
   shared.wanted += unfinished;
   slots.changed();
 
   const batches = new OutcomeBatches(store, run, {
-    recorded(results, { state, accepted }) {
-      // Of a batch that was stored before, in part or in whole, it is not known which were the first.
-      if (accepted === results.length) {
-        unproven += results.filter(({ evidence }) => evidence === 'accepted').length;
-      }
+    recorded({ state }) {
       if (state === 'expired') abort.abort(new JobEnded('expired'));
       else if (state !== 'running' && state !== 'queued' && state !== 'expanding') {
         abort.abort(new JobEnded('canceled'));
@@ -90,7 +85,6 @@ export async function runChunk(run: ChunkRun, abort: AbortController, deps: Chun
     slots.changed();
     // Also after a TargetDownError: what had ended by then has ended.
     await batches.end();
-    if (unproven > 0) await warnOfEvidence(deps, run.job, unproven);
     if (unfinished > 0) await store.releaseChunk(run);
   }
   if (unfinished > 0) return false;
@@ -114,14 +108,4 @@ function endedBy(reason: unknown, outcome: FlushOutcome): FileResult {
     firstError: firstError?.code === 'CANCELED' ? error : firstError,
     lastError: error,
   };
-}
-
-async function warnOfEvidence({ store, shared }: ChunkDeps, job: WorkJob, count: number): Promise<void> {
-  const where = shared.session.target.addresses.join(', ');
-  await store.warn(
-    job.id,
-    'DIALECT_UNPROVEN',
-    `${where} answered OK but has never shown that it is an HPC Cache: a plain NFS server answers so at once and means nothing by it. These files have the evidence "accepted". If it is a plain server, use the dialect rfc1813.`,
-    count,
-  );
 }

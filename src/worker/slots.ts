@@ -37,6 +37,8 @@ export class CacheSlots {
   readonly #options: SlotOptions;
   readonly #users = new Set<SlotUser>();
   #slots = 0;
+  /** Slots that the newest question wanted. */
+  #asked = 0;
   #draining = false;
   #leasing: Promise<void> | null = null;
   #askAgain = false;
@@ -71,8 +73,8 @@ export class CacheSlots {
   changed(): void {
     const useful = Math.min(this.#options.limit, this.#wanted());
     if (useful > this.#slots) {
-      // While starved the timer asks; each file that ends would ask otherwise.
-      if (!this.#leased || this.#renewal === undefined) this.#lease();
+      // Asked for and not given: the timer asks again.
+      if (useful > this.#asked) this.#lease();
     } else if (useful === 0) {
       this.#renewIn(LINGER_MS);
     } else if (useful < this.#slots / 2) {
@@ -128,6 +130,7 @@ export class CacheSlots {
     const { store, queue, workerId, limit, log, onPaused } = this.#options;
     const inUse = this.outstanding;
     const wanted = Math.min(limit, Math.max(inUse, this.#wanted()));
+    this.#asked = wanted;
     try {
       const { slots, paused, validUntil } = await store.leaseSlots(queue, workerId, limit, inUse, wanted);
       this.#leased = inUse + wanted > 0;
@@ -157,6 +160,12 @@ export class CacheSlots {
 
   /** Max-min fair: small wishes in full, the rest in equal parts. */
   #divide(): void {
+    if (this.#users.size === 1) {
+      // Nobody to share with; and this runs for each file that ends.
+      const slots = this.#draining ? 0 : this.#slots;
+      for (const { session } of this.#users) if (session.inFlight !== slots) session.inFlight = slots;
+      return;
+    }
     clearTimeout(this.#rebalance);
     const users = [...this.#users].sort((a, b) => a.wanted - b.wanted);
     let rest = this.#draining ? 0 : this.#slots;
@@ -176,7 +185,7 @@ export class CacheSlots {
       owed -= without;
       session.inFlight = share - without;
     });
-    if (excess > 0 && users.length > 1) {
+    if (excess > 0) {
       this.#rebalance = setTimeout(() => this.#divide(), REBALANCE_MS);
       this.#rebalance.unref();
     }

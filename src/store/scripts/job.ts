@@ -1,3 +1,7 @@
+/** Of files with the evidence `accepted`; without brackets, for Lua. */
+const UNPROVEN_WARNING =
+  'The target answered OK at once and has never shown that it is an HPC Cache. A plain NFS server answers so too and means nothing by it: these files have the evidence "accepted". If it is a plain server, use the dialect rfc1813.';
+
 /**
  * The scripts that change a job. All state lives here: a job's record, its counters, its state bytes and the indexes
  * change together in one script or not at all.
@@ -145,14 +149,15 @@ local function addDetails(chunk, blob)
 end
 
 -- Applies packed results to the bytes of one chunk; a file that has ended already is left alone.
--- updates: per file offset (2 bytes), new state byte, number of its code in 'codes' or 0, faults (2 bytes), size (double, -1 unknown)
+-- updates: per file offset (2 bytes), new state byte, number of its code in 'codes' or 0 (255: evidence 'accepted'),
+-- faults (2 bytes), size (double, -1 unknown)
 local function apply(chunk, updates, blob, sentence, codeList, samples)
   local first = chunk * CHUNK
   local span = redis.call('GETRANGE', states, first, first + CHUNK - 1)
   local bytes = { span:byte(1, -1) }
   local codes = {}
   for code in codeList:gmatch('%S+') do codes[#codes + 1] = code end
-  local delta, byCode, accepted, bytesDone, faults = {}, {}, 0, 0, 0
+  local delta, byCode, accepted, bytesDone, faults, unproven = {}, {}, 0, 0, 0, 0
   local position, number = 1, 0
   while position <= #updates do
     local offset, letterByte, code, fault, size
@@ -168,7 +173,9 @@ local function apply(chunk, updates, blob, sentence, codeList, samples)
       accepted = accepted + 1
       faults = faults + fault
       if size > 0 and (letter == 's' or letter == 'c') then bytesDone = bytesDone + size end
-      if code > 0 then
+      if code == 255 then
+        unproven = unproven + 1
+      elseif code > 0 then
         local name = codes[code]
         byCode[name] = (byCode[name] or 0) + 1
         local sample = samples[number]
@@ -186,6 +193,11 @@ local function apply(chunk, updates, blob, sentence, codeList, samples)
   if bytesDone > 0 then redis.call('HINCRBY', job, 'bytesDone', string.format('%.0f', bytesDone)) end
   if faults > 0 then redis.call('HINCRBY', job, 'faults', faults) end
   if blob ~= '' then addDetails(chunk, blob) end
+  -- Here and not by a call of its own, which could come after the end of the job.
+  if unproven > 0 then
+    redis.call('HSETNX', job, 'w:DIALECT_UNPROVEN', [[${UNPROVEN_WARNING}]])
+    redis.call('HINCRBY', job, 'wc:DIALECT_UNPROVEN', unproven)
+  end
   if sentence ~= '' and next(byCode) then redis.call('HSET', job, 'detail', sentence) end
   sampleRates()
   changed()

@@ -1,0 +1,143 @@
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { until } from '../store/fixture.js';
+import { names, numbered, startRig } from './rig.js';
+
+test('every file of a job of several chunks is flushed, and its bytes are on the filer', async (t) => {
+  const files = names(1300);
+  const rig = await startRig(t, { files, sim: { flushLatencyMs: 5 } });
+  rig.startWorker();
+  const id = await rig.submit(files);
+  const job = await rig.ended(id);
+  assert.equal(job.state, 'succeeded');
+  assert.equal(job.progress.filesSucceeded, 1300);
+  assert.equal(job.progress.filesAlreadyClean, 0);
+  assert.equal(await readFile(join(rig.filerDir, 'run/f1299'), 'utf8'), 'run/f1299');
+  const { items } = await rig.test.store.listFiles(id, {}, null, 10);
+  assert.deepEqual([...new Set(items.map(({ evidence }) => evidence))], ['written-back']);
+  assert.equal((await rig.test.store.getCache('sim')).health, 'up');
+});
+
+test('that a cache has shown the dialect is known to later jobs, in other processes too', async (t) => {
+  const rig = await startRig(t, { synthetic: 3, sim: { flushLatencyMs: 5 } });
+  const first = rig.startWorker();
+  await rig.ended(await rig.submit(numbered(3)));
+  await until('it is stored', () => rig.test.work.isDialectProven(rig.queue));
+  await first.close(0);
+  rig.startWorker();
+  // Clean by now: an OK at once, which from an unknown server would be worth nothing.
+  const id = await rig.submit(numbered(3));
+  const job = await rig.ended(id);
+  assert.equal(job.progress.filesAlreadyClean, 3);
+  assert.deepEqual(job.warnings, []);
+  const { items } = await rig.test.store.listFiles(id, {}, null, 10);
+  assert.equal(items[0]?.evidence, 'written-back');
+});
+
+test('files that fail are told one by one, and the others are flushed', async (t) => {
+  const rig = await startRig(t, { files: names(600) });
+  rig.startWorker();
+  const id = await rig.submit([...names(600), 'run/none', 'run', '../etc/passwd']);
+  const job = await rig.ended(id);
+  assert.equal(job.state, 'partial');
+  assert.equal(job.progress.filesSucceeded, 600);
+  const groups = await rig.test.store.errorGroups(id);
+  assert.deepEqual(groups.map(({ code, count }) => [code, count]).sort(), [
+    ['EISDIR', 1],
+    ['ENOENT', 1],
+    ['INVALID_PATH', 1],
+  ]);
+});
+
+test('a job for an export that is not there fails with that error; its neighbour on the cache is flushed', async (t) => {
+  const rig = await startRig(t, { synthetic: 10 });
+  rig.startWorker();
+  const wrong = await rig.submit(numbered(10), { export: '/nowhere' });
+  const right = await rig.submit(numbered(10));
+  const job = await rig.ended(wrong);
+  assert.equal(job.state, 'failed');
+  const [group] = await rig.test.store.errorGroups(wrong);
+  assert.equal(group?.code, 'EXPORT_NOT_FOUND');
+  assert.equal(group?.count, 10);
+  assert.equal((await rig.ended(right)).state, 'succeeded');
+});
+
+test('directories are expanded, and what cannot be expanded is told', async (t) => {
+  const files = [...names(1100, 'a/b'), ...names(5, 'c')];
+  const rig = await startRig(t, { files });
+  rig.startWorker();
+  const id = await rig.submit([], {
+    directories: [
+      { path: 'a', include: [], exclude: ['**/f7'] },
+      { path: 'none', include: [], exclude: [] },
+      { path: 'c', include: [], exclude: [] },
+    ],
+  });
+  const job = await rig.ended(id);
+  assert.equal(job.state, 'partial');
+  assert.equal(job.progress.filesSucceeded, 1104);
+  assert.equal(job.progress.filesFailed, 1);
+  const [group] = await rig.test.store.errorGroups(id);
+  assert.equal(group?.code, 'ENOENT');
+});
+
+test('two workers together never have more flushes outstanding than the cache bears', async (t) => {
+  const files = numbered(300);
+  const rig = await startRig(t, { synthetic: 300, sim: { flushLatencyMs: 3 }, limits: { inFlight: 10 } });
+  rig.startWorker();
+  rig.startWorker();
+  const ids = [await rig.submit(files.slice(0, 150)), await rig.submit(files.slice(150))];
+  for (const id of ids) assert.equal((await rig.ended(id)).state, 'succeeded');
+  assert.equal(rig.sim.stats().flushes.maxActive, 10);
+});
+
+test('a lone job on one of two workers may use all slots of the cache', async (t) => {
+  const files = numbered(300);
+  const rig = await startRig(t, { synthetic: 300, sim: { flushLatencyMs: 100 }, limits: { inFlight: 200 } });
+  rig.startWorker();
+  rig.startWorker();
+  await rig.ended(await rig.submit(files));
+  assert.equal(rig.sim.stats().flushes.maxActive, 200);
+});
+
+test('jobs on two exports of a cache share its slots and never exceed them', async (t) => {
+  const files = [...names(80, 'a'), ...names(80, 'b')];
+  const exports = [
+    { path: '/a', subdir: 'a' },
+    { path: '/b', subdir: 'b' },
+  ];
+  const rig = await startRig(t, { files, sim: { flushLatencyMs: 3, exports }, limits: { inFlight: 7 } });
+  rig.startWorker();
+  const ids = await Promise.all(
+    exports.map(({ path }) =>
+      rig.submit(
+        names(80, 'x').map((name) => name.slice(2)),
+        { export: path },
+      ),
+    ),
+  );
+  for (const id of ids) assert.equal((await rig.ended(id)).state, 'succeeded');
+  assert.equal(rig.sim.stats().flushes.maxActive, 7);
+});
+
+test('flushes begin no faster than allowed, over all workers', async (t) => {
+  const files = numbered(60);
+  const rig = await startRig(t, { synthetic: 60, limits: { filesPerSecond: 40 } });
+  rig.startWorker();
+  rig.startWorker();
+  const begun = Date.now();
+  const ids = [await rig.submit(files.slice(0, 30)), await rig.submit(files.slice(30))];
+  for (const id of ids) assert.equal((await rig.ended(id)).state, 'succeeded');
+  // 60 starts less a quarter of a second's worth at once.
+  assert.ok(Date.now() - begun >= 1200, `only ${Date.now() - begun} ms`);
+});
+
+test('an address that a request named is served as soon as its first job is there', async (t) => {
+  const rig = await startRig(t, { synthetic: 5 });
+  rig.startWorker({ caches: [] });
+  const adHocCache = { ...rig.config, name: 'ad-hoc' };
+  const id = await rig.submit(numbered(5), { cache: '127.0.0.1', adHocCache });
+  assert.equal((await rig.ended(id)).state, 'succeeded');
+});
