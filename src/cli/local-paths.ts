@@ -28,6 +28,7 @@ export interface ServicePath {
 }
 
 const SLASH = 0x2f;
+const NFS_PORT = 2049;
 /** Directories whose real path is remembered: a list usually stays within a few. */
 const MAX_DIRECTORIES = 20_000;
 const LOOKUP_MS = 3_000;
@@ -75,6 +76,12 @@ export class LocalPaths {
     if (!isLocated(location)) throw new CliError(`${shown} ${reasonText(location)} ${HOW_ELSE}`, EXIT.usage);
     const caches = await this.#cachesOf(location);
     if (caches.length === 0) {
+      if (location.port !== null && location.port !== NFS_PORT) {
+        throw new CliError(
+          `${shown} is on ${location.server}, port ${location.port}, which the service has not among its caches. A cache with a port of its own must be configured there.`,
+          EXIT.usage,
+        );
+      }
       const cache = this.#wanted ?? location.addresses[0] ?? location.server;
       return { cache, export: location.mounted, path: pathBytes(location.path) };
     }

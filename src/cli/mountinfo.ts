@@ -117,8 +117,8 @@ export interface NfsLocation {
   server: string;
   /** Addresses that the kernel uses for NFS and MOUNT (`addr=`, `mountaddr=`), without duplicates. */
   addresses: string[];
-  /** Ports that the mount fixes, else null. */
-  ports: { nfs: number | null; mount: number | null };
+  /** The port of NFS, if the mount has one of its own (`port=`). */
+  port: number | null;
   /** What was mounted, e.g. `/exports/a`: an export, or a directory of one. */
   mounted: string;
   /** The file below `mounted`, beginning with `/`. */
@@ -165,14 +165,14 @@ export function locate(table: MountTable, path: string, kind: 'file' | 'director
   return {
     server,
     addresses: [...new Set(['addr', 'mountaddr'].flatMap((name) => mount.options.get(name) ?? []))],
-    ports: { nfs: portOf(mount, 'port'), mount: portOf(mount, 'mountport') },
+    port: portOf(mount.options.get('port')),
     mounted,
     path: below,
   };
 }
 
-function portOf(mount: Mount, option: string): number | null {
-  const port = Number(mount.options.get(option) ?? '');
+function portOf(option: string | undefined): number | null {
+  const port = Number(option ?? '');
   return Number.isInteger(port) && port > 0 && port < 65536 ? port : null;
 }
 

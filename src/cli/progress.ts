@@ -104,7 +104,9 @@ export function barText(job: Job, width: number): string {
   if (progress.etaSeconds !== null && !isTerminalJobState(job.state)) {
     parts.push(`${durationText(progress.etaSeconds)} left`);
   }
-  if (job.statusDetail !== null && !isTerminalJobState(job.state)) parts.push(printable(job.statusDetail));
+  if (job.paused && job.pausedReason !== null) parts.push(printable(job.pausedReason));
+  else if (job.statusDetail !== null && !isTerminalJobState(job.state))
+    parts.push(printable(job.statusDetail));
   let text = head;
   for (const part of parts) {
     if (text.length + 2 + part.length > width - 14) break;

@@ -19,14 +19,14 @@ import { printable } from './text.js';
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 const REQUEST_TIMEOUT_MS = 30_000;
 
-/** No answer: refused, reset, timed out. Nothing is known about what became of the request. */
+/** No answer: nobody there, or the connection broke or stayed silent. */
 export class ServiceUnreachable extends CliError {
-  constructor(url: string, what: string, cause: unknown) {
-    super(
-      `No answer from the service at ${url}: ${what}. Is it running? Start one with "writeback serve", or say where it is with --url or WRITEBACK_URL.`,
-      EXIT.unavailable,
-      { cause },
-    );
+  /** @param arrived the request may have reached the service; what became of it is not known */
+  constructor(url: string, what: string, arrived: boolean, cause: unknown) {
+    const advice = arrived
+      ? 'It may have taken the request all the same: see "writeback jobs" before you try again.'
+      : 'Is it running? Start one with "writeback serve", or say where it is with --url or WRITEBACK_URL.';
+    super(`No answer from the service at ${url}: ${what}. ${advice}`, EXIT.unavailable, { cause });
     this.name = 'ServiceUnreachable';
   }
 }
@@ -172,7 +172,8 @@ export class ServiceClient {
       };
     } catch (error) {
       if (this.#signal.aborted) throw this.#signal.reason;
-      throw new ServiceUnreachable(this.url, networkText(error), error);
+      const arrived = request.method !== 'GET' && !NEVER_ARRIVED.has(errorCode(error));
+      throw new ServiceUnreachable(this.url, networkText(error), arrived, error);
     }
     if (answer.status >= 300 && answer.status !== 304) {
       // What is still being sent, nobody reads.
@@ -321,8 +322,14 @@ const NETWORK_TEXT: Record<string, string> = {
   ETIMEDOUT: 'the connection timed out',
 };
 
+const NEVER_ARRIVED = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH']);
+
+function errorCode(error: unknown): string {
+  return error instanceof Error && 'code' in error ? String(error.code) : '';
+}
+
 function networkText(error: unknown): string {
-  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+  const code = errorCode(error);
   const known = NETWORK_TEXT[code];
   if (known) return known;
   return error instanceof Error && error.message !== '' ? error.message : code || 'the connection failed';

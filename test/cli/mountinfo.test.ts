@@ -37,7 +37,7 @@ describe('a local path leads to server, export and path', () => {
     assert.deepEqual(located(TABLE, '/mnt/cache/result/out put'), {
       server: '10.21.0.1',
       addresses: ['10.21.0.1'],
-      ports: { nfs: null, mount: 20048 },
+      port: null,
       mounted: '/NAS_12_exp5',
       path: '/result/out put',
     });
@@ -51,11 +51,11 @@ describe('a local path leads to server, export and path', () => {
     );
   });
 
-  test('with an IPv6 server, fixed ports and another address for MOUNT', () => {
+  test('with an IPv6 server, a port of its own and another address for MOUNT', () => {
     assert.deepEqual(located(TABLE, '/mnt/six/a/b'), {
       server: '2001:db8::1',
       addresses: ['2001:db8::1', '2001:db8::2'],
-      ports: { nfs: 12049, mount: 635 },
+      port: 12049,
       mounted: '/x',
       path: '/a/b',
     });

@@ -56,6 +56,11 @@ describe('the progress bar', () => {
     assert.equal(barText(job, 60), 'expanding  90/200+  3 failed  123 files/s');
   });
 
+  test('says that the cache is paused, and why', () => {
+    const job = { ...jobOf('f1', 'queued'), paused: true, pausedReason: 'upgrade' };
+    assert.equal(barText(job, 80), '[..............................]   0 %  0/2  paused  upgrade');
+  });
+
   test('is never wider than the terminal', () => {
     const count = fc.nat(10_000_000);
     const rate = fc.option(fc.double({ min: 0, max: 1e12, noNaN: true }));

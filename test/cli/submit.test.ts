@@ -239,6 +239,14 @@ describe('a refusal', () => {
     assert.match(run.stderr, /The queue is full\. Try again in 30 s\./);
   });
 
+  test('that is none, because the connection broke: status 69, and a warning that it may have been accepted', async () => {
+    const service = await ScriptedService.start(() => ({ cut: true }));
+    cleanups.push(() => service.close());
+    const run = await runCli(['submit', ...TARGET, 'f'], { url: service.url });
+    assert.equal(run.code, 69);
+    assert.match(run.stderr, /closed the connection\. It may have taken the request all the same/);
+  });
+
   test('by nobody: status 69, and what to do', async () => {
     const service = await acceptingService();
     await service.close();
@@ -325,6 +333,17 @@ describe('local paths', () => {
       dialect: 'rfc1813',
       labels: {},
     });
+  });
+
+  test('of a server that is not configured but has a port of its own are refused: the service could not reach it', async () => {
+    const service = await acceptingService([]);
+    const folder = await mounted({ a: 'elsewhere:/vol/x' }, 'nfs vers=3,port=12049');
+    const run = await runCli(['submit', join(folder, 'a', 'f')], {
+      url: service.url,
+      procFolder: join(folder, 'proc'),
+    });
+    assert.equal(run.code, 2);
+    assert.match(run.stderr, /port 12049.*must be configured/);
   });
 
   for (const [what, mounts, type, sentence] of [
