@@ -64,9 +64,10 @@ const REFUSALS =
 /** What the caller of the API may read instead of a Redis error; the error itself becomes the cause. */
 export function storeError(error: unknown): BrokerError {
   if (error instanceof BrokerError) return error;
-  if (error instanceof Error && error.name === 'ReplyError' && !REFUSALS.test(error.message))
+  const reply = error instanceof Error && error.name === 'ReplyError' ? refusalOf(error) : null;
+  if (reply !== null && !REFUSALS.test(reply))
     return new BrokerError('INTERNAL', 'The job store could not do this.', { cause: error });
-  const full = error instanceof Error && error.message.startsWith('OOM');
+  const full = reply?.startsWith('OOM') ?? false;
   return new BrokerError(
     'STORE_UNAVAILABLE',
     full
@@ -74,6 +75,11 @@ export function storeError(error: unknown): BrokerError {
       : 'The job store does not answer. Try again in a moment.',
     { retryAfterSeconds: full ? 30 : 2, cause: error },
   );
+}
+
+/** The reason why a transaction was discarded stands with the command that was refused. */
+function refusalOf(error: Error & { previousErrors?: Error[] }): string {
+  return error.previousErrors?.[0]?.message ?? error.message;
 }
 
 export function isUnavailable(error: unknown): boolean {

@@ -8,6 +8,8 @@ const OLDEST_VERSION = [6, 2] as const;
 export async function checkHealth(redis: Connection): Promise<StoreHealth> {
   let info: string;
   try {
+    // INFO is answered also while Redis still reads its data; PING is not.
+    await redis.ping();
     info = await redis.info();
   } catch (error) {
     return { ok: false, warnings: [storeError(error).message] };

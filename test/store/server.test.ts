@@ -1,0 +1,106 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { BrokerError } from '../../src/model/errors.js';
+import { openJobStore } from '../../src/store/store.js';
+import { bullWorker, manyPaths, NAS, NAS_QUEUE, openTestStore, result, submit, until } from './fixture.js';
+
+test('on a Redis Cluster everything works, and every key carries the one hash tag', async () => {
+  const t = await openTestStore({ redis: { cluster: true } });
+  try {
+    const id = await submit(t.store, [...manyPaths(1200), 'run/0/rank-1.dat'], {
+      directories: [{ path: 'd', include: [], exclude: [] }],
+    });
+    const { revision } = await t.store.getRevision(id);
+    const wait = t.store.waitForChange(id, revision, false, AbortSignal.timeout(20_000));
+    const endings: string[] = [];
+    t.work.watchEndings((jobId) => endings.push(jobId));
+    const end = bullWorker(t, NAS_QUEUE, async (item) => {
+      if ('directory' in item) {
+        const run = await t.work.beginExpansion(item.jobId, item.directory);
+        if (!run) return;
+        await t.work.appendExpanded(run, ['d/a', 'd/b']);
+        await t.work.endExpansion(run, 2);
+        return;
+      }
+      const run = await t.work.beginChunk(item.jobId, item.chunk);
+      if (!run) return;
+      await t.work.leaseSlots(NAS_QUEUE, 'w', 10, 1, 5);
+      await t.work.takeStarts(NAS_QUEUE, 1000, 10);
+      for (const half of [run.files.slice(0, 200), run.files.slice(200)])
+        await t.work.record(
+          run,
+          half.map((file) => result(file)),
+        );
+      await t.work.endChunk(run);
+    });
+    await until('the end', async () => (await t.store.getJob(id)).state === 'succeeded');
+    await wait;
+    await end();
+    const canceled = await submit(t.store, ['a']);
+    await t.store.cancel(canceled);
+    await t.store.pauseCache('nas', 'x');
+    await t.work.holdCache(NAS_QUEUE, 'away');
+    await t.sweeper.sweep();
+    await until('the message', () => endings.includes(canceled));
+    assert.equal((await t.store.health()).ok, true);
+    const keys = await t.redis.client().keys('*');
+    assert.ok(keys.length > 10);
+    assert.deepEqual(
+      keys.filter((key) => !key.startsWith('{test}:')),
+      [],
+    );
+  } finally {
+    await t.close();
+  }
+});
+
+test('a Redis that is less durable than it should be is told in words', async () => {
+  const weak = await openTestStore({ redis: { args: ['--maxmemory-policy', 'allkeys-lru'] } });
+  const { ok, warnings } = await weak.store.health();
+  assert.equal(ok, true);
+  assert.equal(warnings.length, 2);
+  assert.match(warnings.join('\n'), /appendonly yes/);
+  assert.match(warnings.join('\n'), /maxmemory-policy allkeys-lru/);
+  await weak.redis.client().config('SET', 'appendonly', 'yes');
+  assert.match((await weak.store.health()).warnings.join('\n'), /appendfsync everysec/);
+  await weak.close();
+
+  const good = await openTestStore({ redis: { durable: true } });
+  assert.deepEqual(await good.store.health(), { ok: true, warnings: [] });
+  await good.close();
+});
+
+test('a Redis that is full refuses jobs in words and keeps what it has', async () => {
+  const t = await openTestStore();
+  const id = await submit(t.store, ['a']);
+  await t.redis.client().config('SET', 'maxmemory', '1');
+  await assert.rejects(
+    submit(t.store, manyPaths(2000)),
+    (error) =>
+      error instanceof BrokerError && error.code === 'STORE_UNAVAILABLE' && /full/.test(error.message),
+  );
+  assert.equal((await t.store.getJob(id)).state, 'queued');
+  await t.redis.client().config('SET', 'maxmemory', '0');
+  await submit(t.store, manyPaths(2000));
+  await t.close();
+});
+
+test('stores with different prefixes share a Redis without seeing each other', async () => {
+  const t = await openTestStore();
+  const other = await t.openStore({ keyPrefix: 'other' });
+  const id = await submit(t.store, ['a']);
+  assert.deepEqual((await other.listJobs({}, null, 10)).items, []);
+  await assert.rejects(
+    other.getJob(id),
+    (error) => error instanceof BrokerError && error.code === 'JOB_NOT_FOUND',
+  );
+  await t.close();
+});
+
+test('a URL or prefix that cannot be is refused at once', async () => {
+  const open = (url: string, keyPrefix = 'p') =>
+    openJobStore({ redis: { url, cluster: false }, keyPrefix, caches: [NAS] });
+  await assert.rejects(open('http://localhost'), TypeError);
+  await assert.rejects(open('redis://localhost/x'), TypeError);
+  await assert.rejects(open('redis://localhost', 'a{b}'), TypeError);
+});
