@@ -62,7 +62,7 @@ export async function openList(
   const answer = await client.request('GET', '/v1/caches');
   const { items } = parseBody(z.object({ items: z.array(cacheSchema) }), answer.body);
   const procFolder = context.procFolder ?? '/proc/self';
-  return new FlushList(options, await LocalPaths.open(procFolder, items, options.cache ?? null));
+  return new FlushList(options, new LocalPaths(procFolder, items, options.cache ?? null));
 }
 
 export class FlushList {
@@ -81,8 +81,7 @@ export class FlushList {
     for await (const paths of files) await this.#addFiles(paths);
     const { include, exclude } = this.#options;
     const globs = { ...(include && { include }), ...(exclude && { exclude }) };
-    for (const directory of directories) {
-      const found = await this.#find(directory, 'directory');
+    for (const found of await this.#find(directories, 'directory')) {
       this.#part(found).directories.push({ path: pathText(found.path), ...globs });
     }
     const isEmpty = [...this.parts()].every(
@@ -106,15 +105,17 @@ export class FlushList {
       return;
     }
     for (let i = 0; i < paths.length; i += LOOKUPS) {
-      const batch = paths.slice(i, i + LOOKUPS);
-      for (const found of await Promise.all(batch.map((path) => this.#find(path, 'file')))) {
+      for (const found of await this.#find(paths.slice(i, i + LOOKUPS), 'file')) {
         await this.#part(found).spool.add(found.path);
       }
     }
   }
 
-  async #find(path: Uint8Array, kind: 'file' | 'directory'): Promise<ServicePath> {
-    return this.#where instanceof LocalPaths ? this.#where.find(path, kind) : { ...this.#where, path };
+  async #find(paths: readonly Uint8Array[], kind: 'file' | 'directory'): Promise<ServicePath[]> {
+    const where = this.#where;
+    return where instanceof LocalPaths
+      ? where.find(paths, kind)
+      : paths.map((path) => ({ cache: where.cache, export: where.export, path }));
   }
 
   #part(place: Place): ListPart {

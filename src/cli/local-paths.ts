@@ -1,5 +1,5 @@
 import { promises as dns, type LookupAddress } from 'node:dns';
-import { lstat, readFile, realpath } from 'node:fs/promises';
+import { lstat, readFile, realpath, stat } from 'node:fs/promises';
 import { isIP } from 'node:net';
 import { join } from 'node:path';
 import type { Cache } from '../model/job.js';
@@ -37,29 +37,21 @@ const HOW_ELSE = 'Name it by --cache, --export and a path below the export inste
 
 /** Knows what local paths are on the NFS server whose export is mounted here. */
 export class LocalPaths {
-  readonly #table: MountTable;
+  readonly #procFolder: string;
   readonly #caches: readonly Cache[];
   readonly #wanted: string | null;
   readonly #realDirectories = new Map<string, Promise<Buffer>>();
   readonly #servers = new Map<string, Promise<readonly Cache[]>>();
+  #mountinfo: Buffer | null = null;
+  #table = new MountTable([]);
 
   /**
+   * @param procFolder where `mountinfo` is
    * @param caches what the service knows
    * @param wanted the cache to use, whatever the mount says of its address; null: find it by that
    */
-  static async open(
-    procFolder: string,
-    caches: readonly Cache[],
-    wanted: string | null,
-  ): Promise<LocalPaths> {
-    const bytes = await readFile(join(procFolder, 'mountinfo')).catch((error: Error) => {
-      throw new CliError(`Cannot read the mount table: ${error.message}. ${HOW_ELSE}`, EXIT.usage);
-    });
-    return new LocalPaths(new MountTable(parseMountinfo(bytes)), caches, wanted);
-  }
-
-  constructor(table: MountTable, caches: readonly Cache[], wanted: string | null) {
-    this.#table = table;
+  constructor(procFolder: string, caches: readonly Cache[], wanted: string | null) {
+    this.#procFolder = procFolder;
     this.#caches = caches.filter((cache) => cache.configured);
     this.#wanted = wanted;
   }
@@ -67,12 +59,30 @@ export class LocalPaths {
   /**
    * Symbolic links are followed here, where their targets mean something. A file that is not there keeps its name:
    * the job will say so, together with what it says of all others.
-   * @throws {CliError} usage, if the path is on no NFS version 3 mount or its export is not one of the cache
+   * @returns as many places as there are paths, in their order
+   * @throws {CliError} usage, if a path is on no NFS version 3 mount or its export is not one of the cache
    */
-  async find(given: Uint8Array, kind: 'file' | 'directory'): Promise<ServicePath> {
-    const real = pathText(await this.#realPath(Buffer.from(given)));
-    const shown = printable(pathText(given));
-    const location = locate(this.#table, real, kind);
+  async find(paths: readonly Uint8Array[], kind: 'file' | 'directory'): Promise<ServicePath[]> {
+    const real = await Promise.all(paths.map((path) => this.#realPath(Buffer.from(path))));
+    // To look into a directory is what makes an automounter mount it; only then the table tells the truth.
+    if (kind === 'directory') await Promise.all(real.map(lookInto));
+    await this.#readTable();
+    return Promise.all(
+      real.map((path, i) => this.#placeOf(path, kind, printable(pathText(paths[i] as Uint8Array)))),
+    );
+  }
+
+  async #readTable(): Promise<void> {
+    const bytes = await readFile(join(this.#procFolder, 'mountinfo')).catch((error: Error) => {
+      throw new CliError(`Cannot read the mount table: ${error.message}. ${HOW_ELSE}`, EXIT.usage);
+    });
+    if (this.#mountinfo?.equals(bytes)) return;
+    this.#mountinfo = bytes;
+    this.#table = new MountTable(parseMountinfo(bytes));
+  }
+
+  async #placeOf(real: Buffer, kind: 'file' | 'directory', shown: string): Promise<ServicePath> {
+    const location = locate(this.#table, pathText(real), kind);
     if (!isLocated(location)) throw new CliError(`${shown} ${reasonText(location)} ${HOW_ELSE}`, EXIT.usage);
     const caches = await this.#cachesOf(location);
     if (caches.length === 0) {
@@ -160,6 +170,11 @@ export class LocalPaths {
     );
     return this.#caches.filter((_, i) => resolved[i]);
   }
+}
+
+async function lookInto(directory: Buffer): Promise<void> {
+  // Without the dot, the last component of a path triggers no mount.
+  await stat(Buffer.concat([directory, Buffer.from('/.')])).catch(() => {});
 }
 
 /** The real path; of what is not there, that of the nearest directory above, and the rest as it is. */
