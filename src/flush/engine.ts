@@ -268,7 +268,8 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FlushOutcome>, Ses
         if (task.ended) return;
         this.#session.retries++;
         if (pauseMs > 0) {
-          task.does('backing-off', Date.now());
+          // With `again` it goes on with what it did.
+          if (result.remedy !== 'again') task.does('backing-off', Date.now());
           await task.pause(pauseMs);
         }
       }

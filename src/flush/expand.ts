@@ -148,7 +148,8 @@ class Expansion extends Alarm {
         }
         const failed = await this.#turnPage(level);
         if (failed !== null) {
-          yield this.outcome(`${this.#prefix}/${level.below}`, failed.state, failed.error);
+          const path = level.below === '' ? this.#path : `${this.#prefix}/${level.below}`;
+          yield this.outcome(path, failed.state, failed.error);
           levels.pop();
         }
         continue;
@@ -234,6 +235,7 @@ class Expansion extends Alarm {
     }, level);
     if ('state' in page) {
       if (page.remedy !== 'lookup') return page;
+      level.directory.forget();
       return this.#restart(level, page, await this.#asked(() => this.#enter(level.directory.path)));
     }
     if (page.status === NFS3ERR_NOTSUPP) {
