@@ -47,6 +47,13 @@ export async function untilReady(connection: Connection, waitMs: number): Promis
   });
 }
 
+/** Ends it at once; whatever waits for an answer is rejected. */
+export function disconnect(connection: Connection): void {
+  // Between two tries ioredis has no socket whose end could reject what waits; a new try has.
+  if (connection.status === 'reconnecting') connection.connect().catch(() => {});
+  connection.disconnect();
+}
+
 /** @throws {TypeError} for a URL of another scheme */
 function connect(target: RedisTarget, name: string, options: RedisOptions): Connection {
   const retryStrategy = (tries: number): number => Math.min(50 * 2 ** Math.min(tries, 6), 1000);

@@ -1,4 +1,4 @@
-import { type Connection, connectWaiting, type RedisTarget } from './connect.js';
+import { type Connection, connectWaiting, disconnect, type RedisTarget } from './connect.js';
 
 type Listener = (message: string) => void;
 
@@ -46,7 +46,7 @@ export class Subscriptions {
     this.#closed = true;
     this.#listeners.clear();
     this.#resync.clear();
-    this.#connection?.disconnect();
+    if (this.#connection) disconnect(this.#connection);
   }
 
   #connect(): Connection {

@@ -2,7 +2,7 @@ import type { Job } from '../model/job.js';
 import { isTerminalJobState } from '../model/words.js';
 import { Caches } from './caches.js';
 import { Commands, guarded } from './commands.js';
-import { connectFailingFast, untilReady } from './connect.js';
+import { connectFailingFast, disconnect, untilReady } from './connect.js';
 import { errorGroups } from './errors.js';
 import { Subscriptions } from './events.js';
 import { Files } from './files.js';
@@ -87,7 +87,7 @@ export async function openJobStore(options: JobStoreOptions): Promise<JobStore> 
       waiters.close();
       subscriptions.close();
       await queues.close();
-      redis.disconnect();
+      disconnect(redis);
     },
   };
 }

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { readRegistry } from './caches.js';
 import { CHUNK_FILES } from './chunk-codec.js';
 import { Commands, isUnavailable } from './commands.js';
-import { connectFailingFast } from './connect.js';
+import { connectFailingFast, disconnect } from './connect.js';
 import { STATE_BYTES } from './file-states.js';
 import { Files } from './files.js';
 import { Jobs } from './jobs.js';
@@ -92,7 +92,7 @@ export class Sweeper {
     if ((await redis.get(keys.sweeper).catch(() => null)) === this.#token)
       await redis.del(keys.sweeper).catch(() => {});
     await this.#queues.close();
-    redis.disconnect();
+    disconnect(redis);
   }
 
   #again(): void {

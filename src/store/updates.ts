@@ -7,6 +7,8 @@ import type { FileResult } from './work.js';
 /** The form in which scripts/job.ts takes results: `struct` format `>HBBHd`. */
 const BYTES_PER_UPDATE = 14;
 const SAMPLES_PER_CODE = 5;
+/** Some 70,000 years: what the packed form can hold with a sign, twice over. */
+const LAST_TIME_MS = 2 ** 51;
 /** In place of the number of a code: a success whose evidence is only `accepted`. */
 export const UNPROVEN = 255;
 
@@ -49,21 +51,29 @@ export function packResults(chunk: number, results: readonly FileResult[]): Pack
     updates.writeUInt8(byte, at + 2);
     updates.writeUInt8(code?.number ?? (result.evidence === 'accepted' ? UNPROVEN : 0), at + 3);
     updates.writeUInt16BE(Math.min(faultsOf(result), 0xffff), at + 4);
-    updates.writeDoubleBE(result.size ?? -1, at + 6);
+    const size = countable(result.size);
+    updates.writeDoubleBE(size ?? -1, at + 6);
     details.push({
       offset,
       stateByte: byte,
       outcome: result.outcome,
       evidence: result.evidence,
-      attempts: result.attempts,
-      size: result.size,
-      mtimeMs: result.mtimeMs,
-      durationMs: Math.max(0, result.durationMs),
+      attempts: countable(result.attempts) ?? 0,
+      size,
+      mtimeMs: result.mtimeMs !== null && Math.abs(result.mtimeMs) <= LAST_TIME_MS ? result.mtimeMs : null,
+      durationMs: countable(Math.round(result.durationMs)),
       firstError: result.firstError,
       lastError: result.lastError,
     });
   });
   return { updates, details, sentence, codes: [...codes.keys()].join(' '), samples };
+}
+
+/** Sizes and times come from a server that may send any 64 bits; what cannot be counted is not known. */
+function countable(value: number | null): number | null {
+  return value !== null && Number.isSafeInteger(value) && value >= 0 && value < Number.MAX_SAFE_INTEGER
+    ? value
+    : null;
 }
 
 /** Attempts that failed. A file that failed before any flush was begun is one fault; a canceled one is none. */

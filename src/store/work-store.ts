@@ -4,7 +4,7 @@ import { isTerminalJobState, type JobState } from '../model/words.js';
 import { readRegistry } from './caches.js';
 import { CHUNK_FILES, decodePaths, encodePaths } from './chunk-codec.js';
 import { Commands, type ScriptReply } from './commands.js';
-import { type Connection, connectWaiting } from './connect.js';
+import { type Connection, connectWaiting, disconnect } from './connect.js';
 import { encodeDetails } from './detail-codec.js';
 import { Subscriptions } from './events.js';
 import { STATE_BYTES } from './file-states.js';
@@ -276,7 +276,7 @@ class RedisWorkStore implements WorkStore {
     this.#timers.clear();
     this.#subscriptions.close();
     await this.#queues.close();
-    this.#commands.redis.disconnect();
+    disconnect(this.#commands.redis);
   }
 
   /** Null: there is no such job, or it has ended. */

@@ -357,3 +357,27 @@ test('pausing a cache shows in its jobs, and again when it is resumed', async ()
   assert.equal((await t.store.resumeCache('nas')).paused, false);
   assert.equal((await t.store.getJob(id)).paused, false);
 });
+
+test('sizes and times that no number can hold are unknown, and everything else of the chunk is there', async () => {
+  const id = await submit(t.store, ['a', 'b', 'c']);
+  await finishAll(t.work, id, 1, (file) =>
+    result(
+      file,
+      [
+        { size: 2 ** 64, mtimeMs: 2 ** 62, durationMs: Number.NaN, attempts: -1 },
+        { size: 1.5, mtimeMs: -(2 ** 60), durationMs: Number.POSITIVE_INFINITY },
+        { size: 2 ** 52, mtimeMs: -86_400_000 },
+      ][file.index],
+    ),
+  );
+  const { items } = await t.store.listFiles(id, {}, null, 10);
+  assert.deepEqual(
+    items.map(({ size, mtime, durationMs }) => [size, mtime, durationMs]),
+    [
+      [null, null, null],
+      [null, null, null],
+      [2 ** 52, '1969-12-31T00:00:00.000Z', 12],
+    ],
+  );
+  assert.equal((await t.store.getJob(id)).progress.bytesDone, 2 ** 52);
+});

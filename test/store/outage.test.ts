@@ -121,7 +121,8 @@ test('what was committed when Redis is killed is there to the last file when it 
     await t.redis.restart();
     await until('the store to work', async () => (await t.store.health()).ok);
     await until('the hand-over', async () => {
-      await t.sweeper.sweep();
+      // The sweeper's own connection may still be on its way back.
+      await t.sweeper.sweep().catch(() => {});
       return (await t.redis.client().zcard(t.keys.outbox)) === 0;
     });
     for (const id of acknowledged) {
@@ -181,3 +182,28 @@ test('a sweeper outlives the absence of Redis', () =>
     await until('the end', async () => (await t.store.getJob(id)).state === 'expired');
     assert.deepEqual(errors, []);
   }));
+
+test('everything closes while Redis is down or frozen, and what waits is rejected', async () => {
+  for (const away of ['kill', 'freeze'] as const) {
+    const t = await openTestStore();
+    const id = await submit(t.store, ['a']);
+    const run = await begin(t.work, id, 0);
+    await t.redis[away]();
+    const pending = [
+      t.work.record(run, [result(run.files[0] as never)]),
+      t.work.holdCache('cache-nas', 'away'),
+      t.store.waitForChange(id, 'x', true, AbortSignal.timeout(20_000)),
+      t.sweeper.sweep(),
+    ];
+    const settled = Promise.allSettled(pending);
+    const startedAt = Date.now();
+    await Promise.all([t.store.close(), t.work.close(), t.sweeper.close()]);
+    const outcomes = await settled;
+    assert.deepEqual(
+      outcomes.map(({ status }) => status),
+      Array(4).fill('rejected'),
+    );
+    assert.ok(Date.now() - startedAt < 8000);
+    await t.redis.stop();
+  }
+});
