@@ -2,6 +2,7 @@ import type { FileError, FileErrorCode } from '../model/errors.js';
 import { FILE_ERRORS, isTargetError } from '../model/errors.js';
 import type { Phase } from '../model/words.js';
 import { nfsStatusText } from '../nfs/nfs3.js';
+import { RpcRefused } from '../nfs/refusal.js';
 
 /**
  * What helps against a fault:
@@ -83,7 +84,11 @@ export function thrownFault(thrown: unknown, phase: Phase): Fault {
   const nfsStatus = typeof status === 'number' ? status : null;
   if (code === 'DEADLINE' || code === 'ABORTED') return new Fault('DEADLINE', phase, message, 'again');
   if (code === 'CLOSED') return new Fault('CANCELED', phase, message, 'none');
-  if (code === 'PROTOCOL_ERROR') return new Fault('PROTOCOL_ERROR', phase, message, 'few', nfsStatus);
+  if (code === 'PROTOCOL_ERROR') {
+    // What cannot be read was asked for several times below, each at the price of the connection.
+    const remedy = thrown instanceof RpcRefused ? 'few' : 'none';
+    return new Fault('PROTOCOL_ERROR', phase, message, remedy, nfsStatus);
+  }
   if (code in FILE_ERRORS && isTargetError(code as FileErrorCode)) {
     const known = code as FileErrorCode;
     const remedy = FILE_ERRORS[known].retryable ? 'target-away' : 'target-refuses';

@@ -6,6 +6,8 @@ import { MAGIC_COUNT_START, MAGIC_COUNT_STATUS, MAGIC_COUNT_SYNC } from '../../s
 import type { FlushFile, FlushOutcome } from '../../src/flush/types.js';
 import type { FileErrorCode } from '../../src/model/errors.js';
 import { NfsError } from '../../src/nfs/errors.js';
+import { COMMIT } from '../../src/nfs/nfs3-procedures.js';
+import { RpcRefused } from '../../src/nfs/refusal.js';
 import { filesOf, flushAll, flushOne, flushOptions, openOn, until } from '../support/flushing.js';
 import { type Answer, type MemoryCall, MemoryExport } from '../support/memory-export.js';
 
@@ -254,16 +256,25 @@ describe('the error table', () => {
     await session.close();
   });
 
-  it('tries replies that cannot be read a few times', async () => {
+  it('fails a file whose replies cannot be read, which the client below has tried for', async () => {
     const nfs = tree('a');
     nfs.answer = ({ procedure }) =>
-      procedure === 'COMMIT'
-        ? new NfsError('PROTOCOL_ERROR', 'the reply of COMMIT has 3 bytes too many')
-        : undefined;
+      procedure === 'COMMIT' ? new NfsError('PROTOCOL_ERROR', 'the reply has 3 bytes too many') : undefined;
     const session = await openOn(nfs);
     const outcome = await flushOne(session, '/a');
     assert.equal(outcome.lastError?.code, 'PROTOCOL_ERROR');
     assert.match(outcome.lastError?.message ?? '', /3 bytes too many/);
+    assert.equal(nfs.count('COMMIT'), 1);
+    await session.close();
+  });
+
+  it('tries a few times when the server says that it failed to carry out a call', async () => {
+    const nfs = tree('a');
+    nfs.answer = ({ procedure }) =>
+      procedure === 'COMMIT' ? new RpcRefused({ kind: 'system-err' }, COMMIT, '10.0.0.4:2049') : undefined;
+    const session = await openOn(nfs);
+    const outcome = await flushOne(session, '/a');
+    assert.equal(outcome.lastError?.code, 'PROTOCOL_ERROR');
     assert.equal(nfs.count('COMMIT'), 4);
     await session.close();
   });
