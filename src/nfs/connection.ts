@@ -62,8 +62,8 @@ export class XidSource {
 
 const READ_BUFFER_BYTES = 65536;
 const KEEP_ALIVE_MS = 30_000;
-/** One write at the latest when this much has gathered. */
-const BATCH_BYTES = 65536;
+/** About half of the widest window: the server can begin with it while the other half is still being made. */
+const BATCH_BYTES = 4096;
 
 /**
  * ONC RPC over one TCP connection: sends calls, matches replies by xid, knows neither deadlines nor retries.

@@ -138,7 +138,7 @@ export class XdrReader {
     // handle does not keep a shared 8 KiB slab or a whole record alive.
     const copy = Buffer.alloc(length);
     const bytes = this.bytes;
-    if (length <= 64) for (let i = 0; i < length; i++) copy[i] = bytes[at + i] as number;
+    if (length <= 32) for (let i = 0; i < length; i++) copy[i] = bytes[at + i] as number;
     else copy.set(bytes.subarray(at, at + length));
     return copy;
   }
@@ -199,9 +199,8 @@ export class XdrWriter {
 
   /** Bytes as they are, without length or padding. */
   raw(source: Uint8Array): void {
-    const length = source.length;
-    const at = this.#extend(length);
-    copyBytes(this.bytes, at, source);
+    const at = this.#extend(source.length);
+    this.bytes.set(source, at);
   }
 
   fixedOpaque(source: Uint8Array): void {
@@ -245,10 +244,4 @@ export class XdrWriter {
     this.bytes = larger;
     this.#view = new DataView(larger.buffer, larger.byteOffset, larger.byteLength);
   }
-}
-
-function copyBytes(target: Uint8Array, at: number, source: Uint8Array): void {
-  // Below about a hundred bytes the loop is faster than set(), which goes through the runtime.
-  if (source.length > 96) target.set(source, at);
-  else for (let i = 0; i < source.length; i++) target[at + i] = source[i] as number;
 }
