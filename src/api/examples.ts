@@ -1,10 +1,8 @@
 import type { ApiErrorCode } from '../model/errors.js';
 import type { Cache, ErrorGroup, Job, JobFile } from '../model/job.js';
-import type { FlushRequest } from '../model/requests.js';
+import { EXAMPLE_JOB_ID, type FlushRequest } from '../model/requests.js';
 
 /** Examples of the OpenAPI document. Tests check them against the schemas they stand beside. */
-
-export const EXAMPLE_JOB_ID = 'f01kam3q8x2v7c';
 
 export const FLUSH_EXAMPLES: Record<string, { summary: string; value: FlushRequest }> = {
   files: {
@@ -33,10 +31,7 @@ export const FLUSH_EXAMPLES: Record<string, { summary: string; value: FlushReque
 
 export const LIST_EXAMPLES = {
   text: { lines: { summary: 'One path per line', value: '/run42/out.0\n/run42/out.1\n' } },
-  ndjson: {
-    strings: { summary: 'One JSON string per line', value: '"/run42/out.0"\n"/run42/out.1"\n' },
-    objects: { summary: 'One object per line', value: '{"path":"/run42/out.0"}\n{"path":"/run42/out.1"}\n' },
-  },
+  ndjson: { line: { summary: 'One line of the list', value: '/run42/out.0' } },
 };
 
 export const JOB_EXAMPLE: Job = {
@@ -192,10 +187,12 @@ export const PROBLEM_EXAMPLES: Record<ApiErrorCode, { detail: string; pointer?: 
     detail: '"/exp9" is no export of the cache "projects"; it has "/exp1".',
     pointer: '/export',
   },
-  JOB_NOT_FOUND: { detail: 'There is no job "f01kam3q8x2v7c".' },
-  JOB_GONE: { detail: 'The job "f01kam3q8x2v7c" ended, and its records were kept for 7 days.' },
-  JOB_NOT_FINISHED: { detail: 'The job "f01kam3q8x2v7c" is running. Cancel it first, or wait for its end.' },
-  NOTHING_TO_RETRY: { detail: 'No file of the job "f01kam3q8x2v7c" failed, expired or was canceled.' },
+  JOB_NOT_FOUND: { detail: `There is no job "${EXAMPLE_JOB_ID}".` },
+  JOB_GONE: { detail: `The job "${EXAMPLE_JOB_ID}" ended, and its records were kept for 7 days.` },
+  JOB_NOT_FINISHED: {
+    detail: `The job "${EXAMPLE_JOB_ID}" is running. Cancel it first, or wait for its end.`,
+  },
+  NOTHING_TO_RETRY: { detail: `No file of the job "${EXAMPLE_JOB_ID}" failed, expired or was canceled.` },
   CACHE_NOT_FOUND: { detail: 'There is no cache "projets".' },
   NOT_FOUND: { detail: 'There is nothing at /v1/job. The API is described at /docs.' },
   METHOD_NOT_ALLOWED: { detail: 'DELETE is not allowed at /v1/jobs; GET, HEAD are.' },

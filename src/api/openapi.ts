@@ -2,7 +2,8 @@ import type { SwaggerOptions } from '@fastify/swagger';
 import { jsonSchemaTransform, jsonSchemaTransformObject } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { API_ERRORS, type ApiErrorCode } from '../model/errors.js';
-import { EXAMPLE_JOB_ID, PROBLEM_EXAMPLES } from './examples.js';
+import { EXAMPLE_JOB_ID } from '../model/requests.js';
+import { PROBLEM_EXAMPLES } from './examples.js';
 import { PROBLEM_TYPE, problem } from './problem.js';
 
 /** The OpenAPI 3.1 document, made from the schemas of the routes and from what they say about themselves. */

@@ -6,6 +6,9 @@ import { DIALECTS, FILE_STATES, FLUSH_MODES, JOB_KINDS, JOB_STATES, PATHS_ARE } 
 
 /** What requests may say. Every limit that a person meets stands in a description, and so in the OpenAPI document. */
 
+/** An id as jobs have them, for examples. */
+export const EXAMPLE_JOB_ID = 'job_01m7yx4sqram8jdtvpaw5zrxqv';
+
 /** A label key; short and plain enough for a URL, a log and a file name. */
 export const LABEL_KEY = /^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$/;
 const LABEL_KEY_RULE =
@@ -199,7 +202,7 @@ export const jobParamsSchema = z.strictObject({
     .string()
     .min(1)
     .max(128)
-    .meta({ description: 'The id of the job, from the answer to its request.', examples: ['f01JEXAMPLE'] }),
+    .meta({ description: 'The id of the job, from the answer to its request.', examples: [EXAMPLE_JOB_ID] }),
 });
 
 export const cacheParamsSchema = z.strictObject({

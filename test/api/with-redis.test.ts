@@ -207,7 +207,8 @@ test('with Redis frozen or gone every request is answered with 503, and all is w
   await redis.kill();
   await allRefused();
   await redis.restart();
-  while ((await call('/readyz')).status !== 200);
+  while ((await call(`/v1/jobs/${job.id}`)).status === 503);
+  assert.equal((await call('/readyz')).status, 200);
   assert.equal((await call<Job>(`/v1/jobs/${job.id}`)).status, 200);
   await submitList('/a\n');
 });

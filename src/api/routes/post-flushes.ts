@@ -5,6 +5,7 @@ import { type Job, type JobOptions, jobSchema } from '../../model/job.js';
 import type { ApiLimits } from '../../model/limits.js';
 import { pathBytes } from '../../model/pathname.js';
 import {
+  EXAMPLE_JOB_ID,
   type FlushQuery,
   type FlushRequest,
   flushQuerySchema,
@@ -14,7 +15,7 @@ import {
 import type { DirectoryRequest, JobIntake, NewJob } from '../../store/types.js';
 import { type BodyLimits, bodyChunks } from '../body.js';
 import { operation, type RouteContext } from '../deps.js';
-import { EXAMPLE_JOB_ID, FLUSH_EXAMPLES, LIST_EXAMPLES, QUEUED_JOB_EXAMPLE } from '../examples.js';
+import { FLUSH_EXAMPLES, LIST_EXAMPLES, QUEUED_JOB_EXAMPLE } from '../examples.js';
 import { queueFull, takeFiles } from '../flush-intake.js';
 import { FlushJsonReader } from '../flush-json.js';
 import { NdjsonListReader, TextListReader } from '../flush-lists.js';
@@ -28,6 +29,15 @@ const TEXT_TYPE = 'text/plain';
 const REST_BYTES = 1024 * 1024;
 const SEND_STREAMED =
   'Send the list itself as text/plain or application/x-ndjson, with the options in the query: that form takes millions of paths.';
+
+/**
+ * The page to try it out fills in the example of the schema when the form is changed, and writes examples of every
+ * media type with "json" in its name as one JSON value: so the schema of NDJSON is that of one line.
+ */
+const listSchema = z.string().meta({ examples: [LIST_EXAMPLES.text.lines.value] });
+const lineSchema = z
+  .union([z.string(), z.strictObject({ path: z.string() })])
+  .meta({ description: 'Each line of the list.', examples: [LIST_EXAMPLES.ndjson.line.value] });
 
 /** POST /v1/flushes: takes the list as it arrives; nothing of it is a job before all of it is good. */
 export function postFlushes(context: RouteContext) {
@@ -59,8 +69,8 @@ export function postFlushes(context: RouteContext) {
           description: 'The request as JSON, or the list itself with the options in the query.',
           content: {
             [JSON_TYPE]: { schema: bodySchema, examples: FLUSH_EXAMPLES },
-            [TEXT_TYPE]: { schema: z.string(), examples: LIST_EXAMPLES.text },
-            [NDJSON_TYPE]: { schema: z.string(), examples: LIST_EXAMPLES.ndjson },
+            [TEXT_TYPE]: { schema: listSchema, examples: LIST_EXAMPLES.text },
+            [NDJSON_TYPE]: { schema: lineSchema, examples: LIST_EXAMPLES.ndjson },
           },
         },
         responses: {

@@ -1,9 +1,9 @@
 import { BrokerError } from '../../model/errors.js';
 import { jobSchema } from '../../model/job.js';
-import { jobParamsSchema } from '../../model/requests.js';
+import { EXAMPLE_JOB_ID, jobParamsSchema } from '../../model/requests.js';
 import { entityTag } from '../conditional.js';
 import { operation, type RouteContext } from '../deps.js';
-import { EXAMPLE_JOB_ID, QUEUED_JOB_EXAMPLE } from '../examples.js';
+import { QUEUED_JOB_EXAMPLE } from '../examples.js';
 
 /** POST /v1/jobs/{id}/retry */
 export function retryJob({ store, shuttingDown }: RouteContext) {
@@ -25,7 +25,7 @@ export function retryJob({ store, shuttingDown }: RouteContext) {
             headers: {
               Location: { description: 'Where the new job is.', example: `/v1/jobs/${EXAMPLE_JOB_ID}` },
             },
-            example: { ...QUEUED_JOB_EXAMPLE, parentJobId: 'f01kam3p0000aa' },
+            example: { ...QUEUED_JOB_EXAMPLE, parentJobId: 'job_01m7yx1w7n0f2c9k3t5r8q4v6b' },
           },
         },
         errors: [
