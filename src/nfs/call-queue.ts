@@ -16,7 +16,7 @@ export class CallQueue {
 
   /** Puts calls back in front, in their order. */
   unshift(calls: readonly PendingCall[]): void {
-    this.#calls.splice(0, this.#head, ...calls);
+    this.#calls = [...calls, ...this.#calls.slice(this.#head)];
     this.#head = 0;
   }
 

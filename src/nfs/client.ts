@@ -79,8 +79,9 @@ export class NfsClient implements LaneOwner {
       const now = Date.now();
       if (this.#closed) return reject(closedError(procedure.name));
       if (signal?.aborted) return reject(abortedError(procedure.name, signal));
-      if (now >= limit.deadlineAt)
+      if (now >= limit.deadlineAt) {
         return reject(this.#deadlineError(procedure.name, 'it was over before the call'));
+      }
       const call = new PendingCall(
         procedure as unknown as Procedure<unknown, unknown>,
         args,
@@ -110,7 +111,7 @@ export class NfsClient implements LaneOwner {
     this.#signals.clear();
     const waiting = [...this.#queue.live()];
     for (const lane of this.#lanes) {
-      waiting.push(...lane.calls());
+      for (const call of lane.calls()) waiting.push(call);
       lane.close();
     }
     for (const call of waiting) this.#fail(call, closedError(call.procedure.name));
@@ -169,8 +170,7 @@ export class NfsClient implements LaneOwner {
     const status = (result as { status?: number } | null)?.status;
     if (status === NFS3ERR_JUKEBOX) lane.window.congested();
     else if (!call.limit.patient) {
-      const full = lane.inFlight + 1 >= lane.window.size;
-      lane.window.replied(full, isCommit ? null : Date.now() - call.sentAt);
+      lane.window.replied(lane.full, isCommit ? null : Date.now() - call.sentAt);
     }
     if (isCommit && status === 0) this.#noteVerifier(lane.address, (result as CommitResult).verifier);
     if (call.done) return;
@@ -256,7 +256,10 @@ export class NfsClient implements LaneOwner {
     } else {
       this.#events.serverRestarted?.(address);
     }
-    if (known.size >= MAX_VERIFIERS) known.clear();
+    for (const oldest of known) {
+      if (known.size < MAX_VERIFIERS) break;
+      known.delete(oldest);
+    }
     known.add(verifier);
   }
 
@@ -268,10 +271,12 @@ export class NfsClient implements LaneOwner {
     this.#timerAt = at;
     // setTimeout takes at most 2^31 - 1 ms; waking up early does no harm.
     const delayMs = Math.min(Math.max(at - Date.now(), TIMER_STEP_MS), 0x7fff_ffff);
-    this.#timer = setTimeout(() => this.#onTimer(), delayMs);
+    // Through setImmediate, so that replies which lie in the sockets already are read before anything is given up.
+    this.#timer = setTimeout(() => setImmediate(() => this.#onTimer()), delayMs);
   }
 
   #onTimer(): void {
+    if (this.#closed) return;
     this.#timerAt = Number.POSITIVE_INFINITY;
     const now = Date.now();
     let next = Number.POSITIVE_INFINITY;

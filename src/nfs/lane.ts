@@ -74,6 +74,8 @@ export class Lane implements ConnectionOwner<PendingCall> {
   window = new AdaptiveWindow();
   /** Calls in flight that take a place in the window. */
   inFlight = 0;
+  /** True if the window was the limit when calls were last sent; stays so while one input's replies are handled. */
+  full = false;
   /** Calls in flight that take none. */
   patientInFlight = 0;
   lastError: NfsError | null = null;
@@ -123,7 +125,7 @@ export class Lane implements ConnectionOwner<PendingCall> {
 
   send(call: PendingCall, now: number): void {
     if (call.limit.patient) this.patientInFlight++;
-    else this.inFlight++;
+    else if (++this.inFlight >= this.window.size) this.full = true;
     this.connection?.send(call, now);
   }
 
@@ -174,6 +176,7 @@ export class Lane implements ConnectionOwner<PendingCall> {
 
   drained(): void {
     this.#owner.drained();
+    this.full = this.inFlight >= this.window.size;
   }
 
   closed(
@@ -186,6 +189,7 @@ export class Lane implements ConnectionOwner<PendingCall> {
     this.#probe = null;
     this.connection = null;
     this.inFlight = 0;
+    this.full = false;
     this.patientInFlight = 0;
     // While connecting the probe is all there is, and whoever waits for it handles the failure.
     probe?.reject(error ?? new Error('the server closed the connection'));
@@ -250,19 +254,24 @@ export class Lane implements ConnectionOwner<PendingCall> {
       this,
       this.#xids,
     );
+    if (this.state === 'closed') {
+      connection.close(new NfsError('CLOSED', 'closed'));
+      return;
+    }
     this.connection = connection;
     const timeoutMs = Math.min(STEP_TIMEOUT_MS, callTimeoutMs);
-    const silent = setTimeout(() => {
-      connection.close(
-        new NfsError(
-          'UNREACHABLE',
-          `${connection.peer} accepted the connection but did not answer NFS3 NULL within ${timeoutMs} ms. Check that the server is well.`,
-        ),
-      );
-    }, timeoutMs);
+    let silent: NodeJS.Timeout | undefined;
     try {
       await new Promise<unknown>((resolve, reject) => {
         this.#probe = nullCall(Number.POSITIVE_INFINITY, resolve, reject);
+        silent = setTimeout(() => {
+          reject(
+            new NfsError(
+              'UNREACHABLE',
+              `${connection.peer} accepted the connection but did not answer NFS3 NULL within ${timeoutMs} ms. Check that the server is well.`,
+            ),
+          );
+        }, timeoutMs);
         connection.send(this.#probe, Date.now());
       });
     } catch (error) {
@@ -270,10 +279,7 @@ export class Lane implements ConnectionOwner<PendingCall> {
       throw error;
     } finally {
       clearTimeout(silent);
-    }
-    if (this.state === 'closed') {
-      connection.close(new NfsError('CLOSED', 'closed'));
-      return;
+      this.#probe = null;
     }
     if (connection.closed) throw new Error('the server closed the connection');
     this.state = 'open';

@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, it } from 'node:test';
+import fc from 'fast-check';
 import * as mount3 from '../../src/nfs/mount3.js';
 import { nfsStatusText } from '../../src/nfs/nfs3.js';
 import {
+  ACCESS,
   COMMIT,
+  FSINFO,
   GETATTR,
   LOOKUP,
   NULL,
@@ -303,6 +306,48 @@ describe('results', () => {
     assert.throws(() => READDIRPLUS.decode(results((w) => writeDirectoryPage(w, true, [], false))), XdrError);
     assert.deepEqual(READDIR.decode(results((w) => writeDirectoryPage(w, false, [], true))).entries, []);
   });
+});
+
+describe('any bytes instead of results', () => {
+  for (const [name, procedure] of REPLIES) {
+    it(`(a damaged ${name}) give a result or XdrError, nothing else`, () => {
+      const record = golden(name);
+      fc.assert(
+        fc.property(
+          fc.array(fc.tuple(fc.nat(record.length - 5), fc.nat(255)), { maxLength: 4 }),
+          (damages) => {
+            const damaged = Buffer.from(record);
+            for (const [at, byte] of damages) damaged[4 + at] = byte;
+            const reader = new XdrReader(damaged, 4);
+            try {
+              reader.uint32();
+              if (readReplyHeader(reader) === null) procedure.decode(reader);
+            } catch (error) {
+              assert.ok(error instanceof XdrError, String(error));
+            }
+          },
+        ),
+      );
+    });
+  }
+
+  for (const procedure of [GETATTR, ACCESS, READLINK, READDIR, READDIRPLUS, FSINFO, mount3.EXPORT]) {
+    it(`(for ${procedure.name}) give a result or XdrError, nothing else`, () => {
+      const word = fc.oneof(fc.constantFrom(0, 1, 2, 3, 8, 64), fc.nat(0xffff_ffff));
+      fc.assert(
+        fc.property(fc.array(word, { maxLength: 60 }), (words) => {
+          const reader = results((w) => {
+            for (const each of words) w.uint32(each);
+          });
+          try {
+            procedure.decode(reader);
+          } catch (error) {
+            assert.ok(error instanceof XdrError, String(error));
+          }
+        }),
+      );
+    });
+  }
 });
 
 describe('AUTH_SYS', () => {
