@@ -112,6 +112,10 @@ export class Queues {
     await this.#use(queueName, (queue) => queue.removeRateLimitKey());
   }
 
+  async endHold(queueName: string): Promise<void> {
+    await this.#use(queueName, (queue) => queue.removeRateLimitKey());
+  }
+
   /** One that a worker holds stays. */
   async removeItems(queueName: string, itemIds: readonly string[]): Promise<void> {
     if (itemIds.length > 0)

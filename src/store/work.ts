@@ -140,7 +140,10 @@ export interface WorkStore {
   beginExpansion(jobId: string, directory: number): Promise<ExpansionRun | null>;
   /** Adds files to the job and queues them, atomically. At most 512 paths; fill them up, each call is a chunk. */
   appendExpanded(run: ExpansionRun, paths: readonly string[]): Promise<AppendReply>;
-  /** Adds an entry that ended already, e.g. a directory that cannot be read, so that the job shows it. */
+  /**
+   * Adds entries that ended already, e.g. a directory that cannot be read, so that the job shows them. A job that is
+   * full takes some of these nevertheless.
+   */
   appendEnded(run: ExpansionRun, results: readonly FileResult[]): Promise<AppendReply>;
   /** After the last append. `matched` is how many files the walk found, appended by this or an earlier run. */
   endExpansion(run: ExpansionRun, matched: number): Promise<void>;

@@ -130,6 +130,9 @@ test('a job takes no more files than one may have', async () => {
   assert.ok(run);
   assert.equal(await work.appendExpanded(run, manyPaths(40)), 'ok');
   assert.equal(await work.appendExpanded(run, ['one more']), 'full');
+  // But it can be told.
+  assert.equal(await work.appendEnded(run, [unreadable('out')]), 'ok');
+  assert.equal((await t.store.getJob(id)).progress.filesFailed, 1);
   await t.store.cancel(id);
 });
 

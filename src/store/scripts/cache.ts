@@ -21,14 +21,14 @@ changed()
 return 1
 `;
 
-/** ARGV: tag, queue. Returns 1 if this ended a hold or was news. */
+/** ARGV: tag, queue. Returns 1 if this ended a hold. */
 const up = `
 local v = redis.call('HMGET', cache, 'health', 'holdTries')
 if v[1] == 'up' and not v[2] then return 0 end
 redis.call('HSET', cache, 'health', 'up', 'healthDetail', '')
 redis.call('HDEL', cache, 'holdTries', 'holdUntil', 'holdSince')
 changed()
-return 1
+return v[2] and 1 or 0
 `;
 
 /** ARGV: tag, queue, message, shortest and longest pause in milliseconds. Returns until, tries, since. */
