@@ -41,8 +41,15 @@ export async function* bodyChunks(
     if (!raw.complete && !raw.readableEnded)
       stream.destroy(new BrokerError('MALFORMED', 'The upload broke off before its end.'));
   };
+  let received = 0;
+  // Compressed nothing is nothing, however much of it comes.
+  const onReceived = (chunk: Buffer) => {
+    received += chunk.length;
+    if (received > limits.maxBytes) stream.destroy(tooLarge(limits));
+  };
   raw.once('close', onGone);
   raw.once('error', onGone);
+  raw.on('data', onReceived);
   raw.pipe(stream);
   let bytes = 0;
   let whole = false;
@@ -64,6 +71,7 @@ export async function* bodyChunks(
     stopClocks();
     raw.off('close', onGone);
     raw.off('error', onGone);
+    raw.off('data', onReceived);
     raw.unpipe(stream);
     stream.destroy();
     // Also after the end: bytes behind the end of the gzip stream would keep the connection from its next request.

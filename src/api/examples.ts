@@ -195,7 +195,7 @@ export const PROBLEM_EXAMPLES: Record<ApiErrorCode, { detail: string; pointer?: 
   NOTHING_TO_RETRY: { detail: `No file of the job "${EXAMPLE_JOB_ID}" failed, expired or was canceled.` },
   CACHE_NOT_FOUND: { detail: 'There is no cache "projets".' },
   NOT_FOUND: { detail: 'There is nothing at /v1/job. The API is described at /docs.' },
-  METHOD_NOT_ALLOWED: { detail: 'DELETE is not allowed at /v1/jobs; GET, HEAD are.' },
+  METHOD_NOT_ALLOWED: { detail: 'DELETE is not allowed at /v1/jobs. Allowed: GET, HEAD.' },
   REQUEST_TIMEOUT: { detail: 'No byte of the body came for 30 seconds.' },
   TOO_MANY_WAITERS: {
     detail: '1000 requests are waiting already. Ask again without "Prefer: wait", or later.',

@@ -4,6 +4,7 @@ import type { RouteContext } from './deps.js';
 
 /** What holds for every request, whatever its route. */
 
+const PROBES = new Set(['/healthz', '/readyz']);
 const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS']);
 const API_HEADERS = {
   'x-content-type-options': 'nosniff',
@@ -26,7 +27,9 @@ export function addRequestRules(app: FastifyInstance, { shuttingDown }: RouteCon
   app.addHook('onResponse', async (request, reply) => {
     const { method, url } = request;
     const durationMs = Math.round(reply.elapsedTime);
-    request.log.info({ method, url, status: reply.statusCode, durationMs }, 'request answered');
+    // What asks every few seconds for ever would bury everything else.
+    const level = PROBES.has(url) && reply.statusCode < 500 ? 'debug' : 'info';
+    request.log[level]({ method, url, status: reply.statusCode, durationMs }, 'request answered');
   });
 
   app.setNotFoundHandler((request) => {
@@ -64,7 +67,7 @@ export function refuseOtherMethods(app: FastifyInstance): void {
           const path = request.url.split('?', 1)[0];
           throw new BrokerError(
             'METHOD_NOT_ALLOWED',
-            `${request.method} is not allowed at ${path}; ${allowed} are.`,
+            `${request.method} is not allowed at ${path}. Allowed: ${allowed}.`,
           );
         },
         handler: async () => undefined,

@@ -14,6 +14,16 @@ export const LABEL_KEY = /^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$/;
 const LABEL_KEY_RULE =
   'a label key is a letter or digit, then letters, digits, ".", "_", "/" or "-", at most 63';
 
+/** Text without control characters, counted in bytes of UTF-8. */
+export function shortText(maxBytes: number, minLength = 0) {
+  return z
+    .string()
+    .min(minLength)
+    .max(maxBytes)
+    .regex(/^\P{Cc}*$/u, 'must not have control characters in it')
+    .refine((text) => Buffer.byteLength(text) <= maxBytes, `has more than ${maxBytes} bytes`);
+}
+
 /** `fileTimeoutSeconds`, `deadlineSeconds` and the words, for a JSON body and (coerced from text) for a query. */
 function optionFields(limits: ApiLimits, seconds: (max: number) => z.ZodType<number, unknown>) {
   const { fileTimeoutSeconds, deadlineSeconds } = limits;
@@ -64,7 +74,7 @@ function exportField() {
 
 /** The JSON body of `POST /v1/flushes`. */
 export function flushRequestSchema(limits: ApiLimits) {
-  const glob = z.string().min(1).max(limits.globBytes);
+  const glob = shortText(limits.globBytes, 1);
   const globs = (description: string, example: string) =>
     z
       .array(glob)
@@ -105,11 +115,11 @@ export function flushRequestSchema(limits: ApiLimits) {
       }),
     ...optionFields(limits, (max) => z.number().positive().max(max)),
     labels: z
-      .record(z.string().regex(LABEL_KEY, LABEL_KEY_RULE), z.string().max(limits.labelValueBytes))
+      .record(z.string().regex(LABEL_KEY, LABEL_KEY_RULE), shortText(limits.labelValueBytes))
       .refine((labels) => Object.keys(labels).length <= limits.labels, `at most ${limits.labels} labels`)
       .optional()
       .meta({
-        description: `Labels to find the job by: at most ${limits.labels}, ${LABEL_KEY_RULE}, a value has at most ${limits.labelValueBytes} characters.`,
+        description: `Labels to find the job by: at most ${limits.labels}, ${LABEL_KEY_RULE}, a value has at most ${limits.labelValueBytes} bytes.`,
         examples: [{ run: '42' }],
       }),
   });

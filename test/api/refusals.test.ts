@@ -82,7 +82,7 @@ test('a sane request id is kept, any other is replaced; it is in the answer and 
   t.after(api.close);
   const sent = async (id?: string) => {
     const headers = id === undefined ? {} : { 'x-request-id': id };
-    return (await api.json({ url: '/healthz', headers })).headers['x-request-id'];
+    return (await api.json({ url: '/v1/jobs', headers })).headers['x-request-id'];
   };
   assert.equal(await sent('job-42.7:a/b+c=d@e~f'), 'job-42.7:a/b+c=d@e~f');
   for (const id of [undefined, '', 'two words', 'a"b', 'é', 'x'.repeat(129), 'a,b', '{}']) {

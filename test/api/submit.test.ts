@@ -230,6 +230,8 @@ test('faults in a JSON request are refused with their pointer', async (t) => {
     ['VALIDATION', { ...GOOD, labels: { '-x': '1' } }, '/labels/-x'],
     ['VALIDATION', { ...GOOD, labels: { a: '1', b: '2', c: '3' } }, '/labels'],
     ['VALIDATION', { ...GOOD, labels: { 'a/b': 1 } }, '/labels/a~1b'],
+    ['VALIDATION', { ...GOOD, labels: { a: 'x\ny' } }, '/labels/a'],
+    ['VALIDATION', { ...GOOD, labels: { a: 'é'.repeat(200) } }, '/labels/a'],
     ['UNKNOWN_EXPORT', { ...GOOD, export: '/exp9' }, '/export'],
     ['UNKNOWN_CACHE', { ...GOOD, cache: 'no such host' }, '/cache'],
     ['ADDRESS_NOT_ALLOWED', { ...GOOD, cache: '10.9.9.9' }, '/cache'],
@@ -271,6 +273,8 @@ test('faults in the query of a list name the parameter', async (t) => {
     ['&label=a=1&label=a=2', 'label'],
     ['&label=a=1&label=b=2&label=c=3', 'label'],
     ['&label=a=123456', 'label'],
+    ['&label=a=%C3%A9%C3%A9%C3%A9', 'label'],
+    ['&label=a=%0A', 'label'],
     ['&delimiter=comma', 'delimiter'],
   ];
   for (const [query, parameter] of cases) {

@@ -177,6 +177,16 @@ test('a refused sender that never ends is cut off', async (t) => {
   assert.equal((await response).status, 413);
 });
 
+test('compressed nothing without end is refused', async (t) => {
+  const { open } = await listening(t, { limits: { streamedBodyBytes: 100_000 } });
+  const nothing = Buffer.concat(Array.from({ length: 10_000 }, () => gzipSync('')));
+  const request = open({ 'content-encoding': 'gzip' });
+  request.end(nothing);
+  const { status, body } = await answer(request);
+  assert.equal(status, 413);
+  assert.equal((body as Problem).code, 'BODY_TOO_LARGE');
+});
+
 test('bytes behind the end of a gzip body do not spoil the next request of the connection', async (t) => {
   const { api, url } = await listening(t);
   const body = Buffer.concat([gzipSync('/a\n'), Buffer.alloc(100_000)]);

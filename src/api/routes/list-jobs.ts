@@ -20,7 +20,8 @@ export function listJobs({ store }: RouteContext) {
       operationId: 'listJobs',
       tags: ['jobs'],
       summary: 'List jobs',
-      description: 'Jobs, newest first, page by page. Filters are combined: all must hold.',
+      description:
+        'Jobs, newest first, page by page. Filters are combined: all must hold. A page may have fewer jobs than asked for, even none, and still not be the last: go on as long as there is a `nextCursor`.',
       querystring: jobListQuerySchema,
       response: { 200: jobPageSchema },
       'x-docs': {

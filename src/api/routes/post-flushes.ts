@@ -11,6 +11,7 @@ import {
   flushQuerySchema,
   flushRequestSchema,
   LABEL_KEY,
+  shortText,
 } from '../../model/requests.js';
 import type { DirectoryRequest, JobIntake, NewJob } from '../../store/types.js';
 import { type BodyLimits, bodyChunks } from '../body.js';
@@ -298,18 +299,18 @@ function checkedDirectory(
 function labelsOf(parameters: string[], limits: ApiLimits): Record<string, string> {
   const faults: string[] = [];
   const labels = new Map<string, string>();
+  const valueSchema = shortText(limits.labelValueBytes);
   for (const parameter of parameters) {
     const equals = parameter.indexOf('=');
     const key = parameter.slice(0, equals);
-    const value = parameter.slice(equals + 1);
+    const value = valueSchema.safeParse(parameter.slice(equals + 1));
     if (!LABEL_KEY.test(key)) faults.push(`${JSON.stringify(key.slice(0, 80))} is no label key`);
-    else if (value.length > limits.labelValueBytes)
-      faults.push(`the value of ${JSON.stringify(key)} is longer than ${limits.labelValueBytes}`);
     else if (labels.has(key)) faults.push(`${JSON.stringify(key)} is given twice`);
-    labels.set(key, value);
+    else if (value.success) labels.set(key, value.data);
+    else faults.push(`the value of ${JSON.stringify(key)} ${value.error.issues[0]?.message}`);
   }
-  if (labels.size > limits.labels)
-    faults.push(`there are ${labels.size} labels; ${limits.labels} are allowed`);
+  if (parameters.length > limits.labels)
+    faults.push(`there are ${parameters.length} labels; ${limits.labels} are allowed`);
   if (faults.length > 0) throw new ValidationError(faults.map((detail) => ({ detail, parameter: 'label' })));
   return Object.fromEntries(labels);
 }
