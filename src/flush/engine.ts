@@ -1,15 +1,18 @@
-import type { FileError, FileErrorCode } from '../model/errors.js';
-import type { Phase, TerminalFileState } from '../model/words.js';
+import type { FileError } from '../model/errors.js';
+import type { TerminalFileState } from '../model/words.js';
 import type { Driven, FlushDriver } from './driver.js';
 import { GIVEN_UP } from './driver.js';
+import { CANCELED, type Ending, endingError, PAST_DEADLINE, untried } from './endings.js';
 import { Fault } from './fault.js';
 import { FileTask, seconds } from './file-task.js';
 import { hpcCacheAsync, hpcCacheSync } from './hpc-cache.js';
+import { OutcomeQueue } from './outcome-queue.js';
 import { PathForms } from './path-forms.js';
 import type { Resolver } from './resolver.js';
 import { Retries } from './retries.js';
 import { rfc1813 } from './rfc1813.js';
 import type { FlushSession, SessionRun } from './session.js';
+import { SilenceWatch } from './silence-watch.js';
 import { TargetDownError } from './target-error.js';
 import { Alarm } from './timer-wheel.js';
 import type { FlushFile, FlushOptions, FlushOutcome } from './types.js';
@@ -51,22 +54,6 @@ export function flushFiles(
   return new FlushRun(session, files, options, signal);
 }
 
-type Taker = {
-  resolve: (result: IteratorResult<FlushOutcome>) => void;
-  reject: (error: unknown) => void;
-};
-
-/** How files end that are not tried any more. */
-interface Ending {
-  state: TerminalFileState;
-  code: FileErrorCode;
-  nfsStatus: number | null;
-  phase: Phase | null;
-  /** Stands in front of what the file was doing; or, with `alone`, instead of it. */
-  message: string;
-  alone: boolean;
-}
-
 class FlushRun extends Alarm implements AsyncIterableIterator<FlushOutcome>, SessionRun {
   readonly #session: FlushSession;
   readonly #files: Iterable<FlushFile> | AsyncIterable<FlushFile>;
@@ -93,16 +80,11 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FlushOutcome>, Ses
   #ending: Ending | null = null;
   #error: { value: unknown } | null = null;
   #finished = false;
-
-  #outcomes: FlushOutcome[] = [];
-  #outcomesHead = 0;
-  readonly #takers: Taker[] = [];
+  readonly #outcomes = new OutcomeQueue<FlushOutcome>();
 
   /** Date.now() for which the alarm is set. */
   #alarmAt = Number.POSITIVE_INFINITY;
-  /** Date.now() since when some file waits for an answer; 0: none does. */
-  #askingSince = 0;
-  #probing = false;
+  readonly #silence: SilenceWatch;
   #awayFault: Fault | null = null;
 
   constructor(
@@ -117,6 +99,7 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FlushOutcome>, Ses
     this.#options = options;
     this.#signal = signal;
     this.#forms = new PathForms(session.exportPath, options);
+    this.#silence = new SilenceWatch(session, options.holdAfterMs);
     this.#driver =
       options.dialect === 'rfc1813' ? rfc1813 : options.mode === 'sync' ? hpcCacheSync : hpcCacheAsync;
   }
@@ -127,27 +110,15 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FlushOutcome>, Ses
 
   next(): Promise<IteratorResult<FlushOutcome>> {
     if (this.#input === null && !this.#finished) this.#start();
-    const outcome = this.#outcomes[this.#outcomesHead];
-    if (outcome !== undefined) {
-      this.#outcomesHead++;
-      if (this.#outcomesHead === this.#outcomes.length) {
-        this.#outcomes = [];
-        this.#outcomesHead = 0;
-      }
-      this.#pull();
-      return Promise.resolve({ done: false, value: outcome });
-    }
-    return new Promise((resolve, reject) => {
-      this.#takers.push({ resolve, reject });
-      this.#pull();
-      this.#settle();
-    });
+    const taken = this.#outcomes.take();
+    this.#pull();
+    this.#settle();
+    return taken;
   }
 
   return(): Promise<IteratorResult<FlushOutcome>> {
     this.#stop(null);
-    this.#outcomes = [];
-    this.#outcomesHead = 0;
+    this.#outcomes.clear();
     return Promise.resolve({ done: true, value: undefined });
   }
 
@@ -198,7 +169,11 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FlushOutcome>, Ses
   readonly #onPulled = (pulled: IteratorResult<FlushFile>) => {
     this.#pulling = false;
     if (this.#finished) return;
-    this.#accept(pulled);
+    try {
+      this.#accept(pulled);
+    } catch (error) {
+      this.#inputFailed(error);
+    }
     this.#pull();
     this.#settle();
   };
@@ -219,8 +194,7 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FlushOutcome>, Ses
   }
 
   #hasRoom(): boolean {
-    const undelivered = this.#outcomes.length - this.#outcomesHead;
-    return this.#live + undelivered < this.#session.inFlight + AHEAD;
+    return this.#live + this.#outcomes.length < this.#session.inFlight + AHEAD;
   }
 
   #accept(pulled: IteratorResult<FlushFile>): void {
@@ -231,12 +205,12 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FlushOutcome>, Ses
     const file = pulled.value;
     const now = Date.now();
     if (this.#ending !== null) {
-      this.#deliver(untried(file, this.#ending));
+      this.#outcomes.push(untried(file, this.#ending));
       return;
     }
     const path = this.#forms.read(file.path);
     if (path instanceof Fault) {
-      this.#deliver(untried(file, { state: 'failed', ...path.error, alone: true }));
+      this.#outcomes.push(untried(file, { state: 'failed', ...path.error, alone: true }));
       return;
     }
     const deadlineAt = this.#deadline(now);
@@ -368,7 +342,7 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FlushOutcome>, Ses
   #succeeded(task: FileTask, driven: Driven): void {
     const attributes = driven.attributes ?? task.attributes;
     task.end();
-    this.#deliver({
+    this.#outcomes.push({
       index: task.file.index,
       path: task.file.path,
       state: 'succeeded',
@@ -389,7 +363,7 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FlushOutcome>, Ses
     task.end();
     const { attributes } = task;
     const now = Date.now();
-    this.#deliver({
+    this.#outcomes.push({
       index: task.file.index,
       path: task.file.path,
       state,
@@ -407,13 +381,10 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FlushOutcome>, Ses
   }
 
   #expire(task: FileTask, now: number): void {
-    const after = `not done within ${seconds(this.#options.fileTimeoutMs)}`;
-    this.#finish(task, 'expired', {
-      code: 'DEADLINE',
-      nfsStatus: task.lastError?.nfsStatus ?? null,
-      phase: phaseOf(task),
-      message: `${after}: ${task.doing(now)}`,
-    });
+    const { fileTimeoutMs, deadlineAt } = this.#options;
+    const isJobs = deadlineAt !== null && now >= deadlineAt;
+    const message = isJobs ? PAST_DEADLINE.message : `not done within ${seconds(fileTimeoutMs)}`;
+    this.#finish(task, 'expired', endingError({ ...PAST_DEADLINE, message }, task, now));
   }
 
   /** Ends what is being worked on and all that is still to come. */
@@ -425,13 +396,7 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FlushOutcome>, Ses
     for (const task of this.#tasks()) {
       // Ending a file gives its slot away; one that got it just now is in the list as well.
       if (task.ended) continue;
-      const { state, code, nfsStatus, message, alone } = ending;
-      this.#finish(task, state, {
-        code,
-        nfsStatus: nfsStatus ?? task.lastError?.nfsStatus ?? null,
-        phase: ending.phase ?? phaseOf(task),
-        message: alone ? message : `${message}: ${task.doing(now)}`,
-      });
+      this.#finish(task, ending.state, endingError(ending, task, now));
     }
     this.#pull();
     this.#settle();
@@ -456,29 +421,15 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FlushOutcome>, Ses
     return [...this.#taken, ...this.#begun, ...this.#waiting];
   }
 
-  #deliver(outcome: FlushOutcome): void {
-    const taker = this.#takers.shift();
-    if (taker === undefined) this.#outcomes.push(outcome);
-    else taker.resolve({ done: false, value: outcome });
-  }
-
   /** If all is over: cleans up, and tells those that wait for more. */
   #settle(): void {
-    if (!this.#inputEnded || this.#live > 0) return;
-    if (!this.#finished) {
-      this.#finished = true;
-      this.#calls.abort();
-      this.#session.wheel.clear(this);
-      this.#session.part(this);
-      this.#signal.removeEventListener('abort', this.#onAbort);
-    }
-    while (this.#takers.length > 0) {
-      const taker = this.#takers.shift();
-      const error = this.#error;
-      this.#error = null;
-      if (error === null) taker?.resolve({ done: true, value: undefined });
-      else taker?.reject(error.value);
-    }
+    if (this.#finished || !this.#inputEnded || this.#live > 0) return;
+    this.#finished = true;
+    this.#calls.abort();
+    this.#session.wheel.clear(this);
+    this.#session.part(this);
+    this.#signal.removeEventListener('abort', this.#onAbort);
+    this.#outcomes.end(this.#error);
   }
 
   readonly #onAbort = () => {
@@ -513,92 +464,22 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FlushOutcome>, Ses
         this.#expire(task, now);
       }
     }
-    if (whenDown === 'hand-back' && this.#live > 0 && this.#targetIsDown(now)) {
-      const { error } = this.#awayFault ?? {};
-      const silence = `no answer from ${this.#session.where} for ${seconds(this.#options.holdAfterMs)}`;
-      const message = this.#session.down ?? error?.message;
-      this.#stop({
-        value: new TargetDownError(
-          error?.code ?? 'UNREACHABLE',
-          message === undefined ? silence : `${silence}: ${message}`,
-        ),
-      });
+    if (this.#live === 0) return;
+    if (whenDown === 'hand-back' && this.#silence.isTooLong(this.#tasks(), now)) {
+      this.#stop({ value: this.#targetDown() });
       return;
     }
-    if (this.#live === 0) return;
     if (deadlineAt !== null) this.#setAlarm(deadlineAt);
     if (whenDown === 'hand-back') this.#setAlarm(now + WATCH_MS);
   }
 
-  /** True once files have waited for any answer of the target for `holdAfterMs`. */
-  #targetIsDown(now: number): boolean {
-    let asking = false;
-    for (const task of this.#tasks()) {
-      asking =
-        task.activity === 'mounting' ||
-        task.activity === 'resolving' ||
-        (task.activity === 'flushing' && task.calling !== null) ||
-        (task.activity === 'backing-off' && task.retries?.sawTargetAway === true);
-      if (asking) break;
-    }
-    if (!asking) {
-      this.#askingSince = 0;
-      return false;
-    }
-    if (this.#askingSince === 0) this.#askingSince = now;
-    const silentMs = now - Math.max(this.#askingSince, this.#session.answeredAt);
-    const { holdAfterMs } = this.#options;
-    // A synchronous flush may be silent for long. What a living server answers at once tells that it lives.
-    if (silentMs >= holdAfterMs / 2 && !this.#probing) {
-      this.#probing = true;
-      const probed = () => {
-        this.#probing = false;
-      };
-      this.#session.probe(now + holdAfterMs).then(probed, probed);
-    }
-    return silentMs >= holdAfterMs;
+  #targetDown(): TargetDownError {
+    const { error } = this.#awayFault ?? {};
+    const silence = `no answer from ${this.#session.where} for ${seconds(this.#options.holdAfterMs)}`;
+    const why = this.#session.down ?? error?.message;
+    return new TargetDownError(
+      error?.code ?? 'UNREACHABLE',
+      why === undefined ? silence : `${silence}: ${why}`,
+    );
   }
-}
-
-const CANCELED: Ending = {
-  state: 'canceled',
-  code: 'CANCELED',
-  nfsStatus: null,
-  phase: null,
-  message: 'canceled',
-  alone: false,
-};
-
-const PAST_DEADLINE: Ending = {
-  state: 'expired',
-  code: 'DEADLINE',
-  nfsStatus: null,
-  phase: null,
-  message: 'the deadline of the job passed',
-  alone: false,
-};
-
-function untried(file: FlushFile, ending: Ending): FlushOutcome {
-  const { code, nfsStatus, alone } = ending;
-  const message = alone ? ending.message : `${ending.message} before this file was begun`;
-  const error: FileError = { code, nfsStatus, phase: ending.phase ?? 'intake', message };
-  return {
-    index: file.index,
-    path: file.path,
-    state: ending.state,
-    outcome: null,
-    evidence: null,
-    attempts: 0,
-    firstError: error,
-    lastError: error,
-    size: null,
-    mtimeMs: null,
-    durationMs: 0,
-  };
-}
-
-function phaseOf(task: FileTask): Phase {
-  if (task.session.mounted === null) return 'mount';
-  if (!task.resolved) return 'resolve';
-  return task.underWay ? 'poll' : 'flush';
 }

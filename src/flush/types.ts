@@ -32,7 +32,7 @@ export interface FlushOutcome {
   size: number | null;
   /** Milliseconds since the epoch, from the same attributes. */
   mtimeMs: number | null;
-  /** From the moment the engine took the file up to its end. */
+  /** From the moment the engine took the file up to its end, without the time it waited for a free slot. */
   durationMs: number;
 }
 
@@ -42,7 +42,10 @@ export interface FlushOptions {
   pathsAre: PathsAre;
   /** Where clients mount the cache's namespace, e.g. `/mnt/cache`; needed for `pathsAre: 'client'`. */
   clientMount: string | null;
-  /** A file that is not done this long after the engine took it up ends as `expired`. */
+  /**
+   * A file that is not done this long after the engine took it up ends as `expired`. The clock does not run while it
+   * waits for a free slot, and begins anew when it gets one.
+   */
   fileTimeoutMs: number;
   /** Date.now() after which nothing more is tried: the remaining files end as `expired`. Null: none. */
   deadlineAt: number | null;

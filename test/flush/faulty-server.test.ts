@@ -90,7 +90,7 @@ describe('over a server that', () => {
     assert.ok(server.connections.length > 4);
   });
 
-  it('answers one file with what cannot be read, only that file fails, and not at once', async (t) => {
+  it('answers one file with what cannot be read, only that file fails', async (t) => {
     const { server, session } = await serve(t);
     server.script = (call) => {
       if (call.name !== 'NFS3 COMMIT' || !call.args.includes('handle of f3\0')) return false;

@@ -1,0 +1,71 @@
+import type { FileError, FileErrorCode } from '../model/errors.js';
+import type { Phase, TerminalFileState } from '../model/words.js';
+import type { FileTask } from './file-task.js';
+import type { FlushFile, FlushOutcome } from './types.js';
+
+/** How files end that are not tried any more, for a reason that is not their own. */
+export interface Ending {
+  state: TerminalFileState;
+  code: FileErrorCode;
+  nfsStatus: number | null;
+  /** Null: where the file was. */
+  phase: Phase | null;
+  message: string;
+  /** The message says all; else it stands in front of what the file was doing. */
+  alone: boolean;
+}
+
+export const CANCELED: Ending = {
+  state: 'canceled',
+  code: 'CANCELED',
+  nfsStatus: null,
+  phase: null,
+  message: 'canceled',
+  alone: false,
+};
+
+export const PAST_DEADLINE: Ending = {
+  state: 'expired',
+  code: 'DEADLINE',
+  nfsStatus: null,
+  phase: null,
+  message: 'the deadline of the job passed',
+  alone: false,
+};
+
+/** The error of a file that was being worked on. */
+export function endingError(ending: Ending, task: FileTask, now: number): FileError {
+  const { code, nfsStatus, phase, message, alone } = ending;
+  return {
+    code,
+    nfsStatus: nfsStatus ?? task.lastError?.nfsStatus ?? null,
+    phase: phase ?? phaseOf(task),
+    message: alone ? message : `${message}: ${task.doing(now)}`,
+  };
+}
+
+/** The outcome of a file that nothing was done for. */
+export function untried(file: FlushFile, ending: Ending): FlushOutcome {
+  const { code, nfsStatus, phase, alone } = ending;
+  const message = alone ? ending.message : `${ending.message} before this file was begun`;
+  const error: FileError = { code, nfsStatus, phase: phase ?? 'intake', message };
+  return {
+    index: file.index,
+    path: file.path,
+    state: ending.state,
+    outcome: null,
+    evidence: null,
+    attempts: 0,
+    firstError: error,
+    lastError: error,
+    size: null,
+    mtimeMs: null,
+    durationMs: 0,
+  };
+}
+
+function phaseOf(task: FileTask): Phase {
+  if (task.session.mounted === null) return 'mount';
+  if (!task.resolved) return 'resolve';
+  return task.underWay ? 'poll' : 'flush';
+}
