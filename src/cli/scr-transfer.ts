@@ -12,7 +12,7 @@ const DEFAULT_BUFFER_BYTES = 1024 * 1024;
 const LONGEST_POLL_SECONDS = 24 * 3600;
 const LARGEST_BUFFER_BYTES = 256 * 1024 * 1024;
 /** Enough to keep storage busy that answers each fsync late; more would only share the same threads. */
-const FILES_AT_ONCE = 4;
+const FILES_AT_ONCE = 8;
 const LOCK_TIMEOUT_MS = 10_000;
 
 interface Options {

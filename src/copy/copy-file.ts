@@ -16,8 +16,10 @@ export interface CopyRequest {
   roots: { source: readonly Buffer[]; destination: readonly Buffer[] } | null;
   /** How many bytes of the source make the file. Null: all that it has when the copy begins. */
   size: number | null;
-  /** Continue behind this many bytes, which an earlier, unfinished copy of the same source made durable. */
+  /** Continue behind this many bytes, which an earlier, unfinished copy made durable; 0: begin anew. */
   resumeAt: number;
+  /** The source version that the earlier copy told. The copy begins anew if it is another now. Null: not known. */
+  resumeVersion: string | null;
   /**
    * `in-place` writes to the destination itself. `atomic` writes to a name of this attempt beside it and renames
    * that in the end: the destination is never half a file, and has mode and mtime of the source.
@@ -41,6 +43,8 @@ export interface CopyResult {
   /** Size and time of the source. */
   size: number;
   mtimeMs: number;
+  /** Inode, size and time of the source in one string, for a later `resumeVersion`. */
+  version: string;
   /** CRC-32 of the content, if `verify` is `crc32` and the copy is complete. */
   crc32: number | null;
 }
@@ -48,15 +52,15 @@ export interface CopyResult {
 /**
  * Copies one file in throttled bursts and resolves when it is durable under its name: data, then attributes, then
  * the directory entry. When `signal` is aborted it finishes the burst under way and resolves with `complete: false`.
- * @param onDurable hears how many bytes are durable, from `resumeAt` (or 0, if the copy has to start anew) on. It
- *   never hears the full size: that is said by the result, after all checks.
+ * @param onDurable hears how many bytes are durable, and of which version of the source, from `resumeAt` (or 0, if
+ *   the copy has to begin anew) on. It never hears the full size: that is said by the result, after all checks.
  * @throws {CopyError} what went wrong with this file, and nothing else
  */
 export async function copyFile(
   request: CopyRequest,
   throttle: Throttle,
   signal: AbortSignal,
-  onDurable: (bytes: number) => void = () => undefined,
+  onDurable: (bytes: number, version: string) => void = () => undefined,
 ): Promise<CopyResult> {
   const source = await openSource(request);
   try {
@@ -126,7 +130,7 @@ interface Copy {
   size: number;
   throttle: Throttle;
   signal: AbortSignal;
-  onDurable: (bytes: number) => void;
+  onDurable: (bytes: number, version: string) => void;
 }
 
 async function openSource(request: CopyRequest): Promise<Opened> {
@@ -181,13 +185,15 @@ async function openTemporary(place: Place, name: string, resume: boolean): Promi
 
 async function copyOpened(copy: Copy): Promise<CopyResult> {
   const { request, source, destination, before, size, throttle, signal } = copy;
+  const version = `${before.ino}:${before.size}:${before.mtimeNs}`;
   const target = await destination.file.stat({ bigint: true });
   if (target.dev === before.dev && target.ino === before.ino) {
     throw new CopyError('EINVAL', `${request.source} and ${request.destination} are the same file`);
   }
   // Bytes that are not there any more were not made durable here: somebody replaced the file.
-  const resumable = request.resumeAt > 0 && request.resumeAt <= Math.min(size, Number(target.size));
-  const from = resumable ? request.resumeAt : 0;
+  const isThere = request.resumeAt <= Math.min(size, Number(target.size));
+  const isSame = request.resumeVersion === null || request.resumeVersion === version;
+  const from = isThere && isSame ? request.resumeAt : 0;
   if (Number(target.size) > from) await destination.file.truncate(from);
 
   let reported = from;
@@ -195,7 +201,7 @@ async function copyOpened(copy: Copy): Promise<CopyResult> {
     // Less than everything, as long as a check or the rename may still fail.
     if (position >= size) return;
     reported = position;
-    copy.onDurable(position);
+    copy.onDurable(position, version);
   };
   report(from);
   const result = {
@@ -203,6 +209,7 @@ async function copyOpened(copy: Copy): Promise<CopyResult> {
     durableBytes: from < size ? from : 0,
     size,
     mtimeMs: Number(before.mtimeMs),
+    version,
     crc32: null,
   };
   const wantsCrc = request.verify === 'crc32';

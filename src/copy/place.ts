@@ -41,7 +41,9 @@ export class Place {
 
   /** Makes creations, renames and removals in the directory durable. */
   async syncDirectory(): Promise<void> {
-    await syncDirectory(this.address('.'));
+    const directory = this.address('.');
+    const { dev, ino } = await fs.stat(directory, { bigint: true });
+    await sharedSync(`${dev}:${ino}`, () => syncDirectory(directory));
   }
 
   async close(): Promise<void> {
@@ -110,9 +112,11 @@ async function findPlace(
   linksLeft: number,
 ): Promise<{ place: Place; linksLeft: number }> {
   if (roots === null) {
-    const { folder } = split(bytes(path));
-    if (makeDirectories) await makeDirectory(folder === '' ? '/' : folder);
-    return { place: new Place(bytes(path), null), linksLeft };
+    const place = new Place(bytes(path), null);
+    // Almost always it is there.
+    if (makeDirectories && (await isMissing(place.address('.'))))
+      await makeDirectory(split(place.path).folder);
+    return { place, linksLeft };
   }
   let current = path;
   let left = linksLeft;
@@ -203,9 +207,6 @@ async function makeDirectory(folder: string): Promise<void> {
   } catch (error) {
     if (hasCode(error, 'EEXIST')) return;
     if (!hasCode(error, 'ENOENT')) {
-      // A read-only or forbidden parent answers for a directory that is there as well.
-      const stat = await fs.stat(bytes(folder)).catch(() => null);
-      if (stat?.isDirectory()) return;
       throw copyErrorOf(error, `the directory ${bytes(folder)} cannot be made`);
     }
     const parent = split(bytes(folder)).folder;
@@ -214,6 +215,36 @@ async function makeDirectory(folder: string): Promise<void> {
     return makeDirectory(folder);
   }
   await syncDirectory(bytes(`${folder}/..`));
+}
+
+async function isMissing(address: Buffer): Promise<boolean> {
+  try {
+    await fs.stat(address);
+    return false;
+  } catch (error) {
+    // Anything else is told by the open that follows.
+    return hasCode(error, 'ENOENT');
+  }
+}
+
+const syncs = new Map<string, { running: Promise<void>; next: Promise<void> | null }>();
+
+/**
+ * Many small files in one directory become complete at the same time: the sync that has not begun yet serves all
+ * of them. One that is under way does not, it may have passed their names already.
+ */
+async function sharedSync(key: string, sync: () => Promise<void>): Promise<void> {
+  const begin = (): Promise<void> => {
+    const running = sync().finally(() => {
+      if (syncs.get(key)?.next === null) syncs.delete(key);
+    });
+    syncs.set(key, { running, next: null });
+    return running;
+  };
+  const current = syncs.get(key);
+  if (current === undefined) return begin();
+  current.next ??= current.running.catch(() => undefined).then(begin);
+  return current.next;
 }
 
 async function syncDirectory(address: Buffer): Promise<void> {

@@ -186,7 +186,8 @@ async function readAt(file: FileHandle, buffer: Buffer, position: number, end: n
   return got;
 }
 
-async function writeAt(file: FileHandle, data: Buffer, position: number): Promise<void> {
+/** Writes all of it, or rejects. */
+export async function writeAt(file: FileHandle, data: Buffer, position: number): Promise<void> {
   let done = 0;
   while (done < data.length) {
     const { bytesWritten } = await file.write(data, done, data.length - done, position + done);

@@ -1,5 +1,4 @@
-import { watch } from 'node:fs';
-import { basename, dirname } from 'node:path';
+import { type FSWatcher, watch } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { CopyError } from '../copy/copy-error.js';
 import { Throttle } from '../copy/throttle.js';
@@ -80,6 +79,7 @@ class ScrDaemon {
   readonly #file: TransferFile;
   readonly #throttle = new Throttle();
   readonly #news = new Bell();
+  #watcher: FSWatcher | null = null;
   /** By source; also those that have ended, until that is recorded. */
   readonly #copies = new Map<string, EntryCopy>();
   #copying = 0;
@@ -103,10 +103,10 @@ class ScrDaemon {
 
   async run(): Promise<ScrDaemonResult> {
     await this.#begin();
-    const endWatch = this.#watch();
     try {
       let order: Order = 'wait';
       while (order !== 'exit' && !this.#signal.aborted) {
+        this.#watch();
         order = await this.#look();
         if ((order === 'stop' || order === 'blind') && this.#copying > 0) await this.#stopCopies();
         else if (order !== 'exit') {
@@ -121,7 +121,7 @@ class ScrDaemon {
       const failed = new Map([...this.#failures].map(([source, failure]) => [source, failure.message]));
       return { copied: this.#copied, failed, recorded: order !== 'blind' };
     } finally {
-      endWatch();
+      this.#watcher?.close();
     }
   }
 
@@ -177,8 +177,8 @@ class ScrDaemon {
       const complete = outcome === 'complete';
       entry.written = complete ? copy.size : durable;
       if (complete || durable !== copy.recorded) {
-        const sourceStat = complete || durable === 0 ? null : copy.sourceStat;
-        changed = writeProgress(tree, copy.source, entry.written, sourceStat) || changed;
+        const sourceVersion = complete || durable === 0 ? null : copy.sourceVersion;
+        changed = writeProgress(tree, copy.source, entry.written, sourceVersion) || changed;
       }
       if (complete) changed = writeError(tree, copy.source, null) || changed;
       if (outcome instanceof CopyError)
@@ -345,17 +345,22 @@ class ScrDaemon {
   }
 
   /** An idle daemon should neither wake a compute node every second nor answer a RUN after a minute. */
-  #watch(): () => void {
-    const name = basename(this.#options.transferFile);
+  #watch(): void {
+    if (this.#watcher !== null) return;
+    const forget = (): void => {
+      this.#watcher?.close();
+      this.#watcher = null;
+    };
     try {
-      const watcher = watch(dirname(this.#options.transferFile), { persistent: false }, (_event, changed) => {
-        if (changed === null || changed === name) this.#news.ring();
+      this.#watcher = watch(this.#options.transferFile, { persistent: false }, (event) => {
+        // The file was removed or replaced: the next look makes or finds another.
+        if (event === 'rename') forget();
+        this.#news.ring();
       });
-      // The poll time holds without it.
-      watcher.on('error', () => watcher.close());
-      return () => watcher.close();
+      this.#watcher.on('error', forget);
     } catch {
-      return () => undefined;
+      // Not every file system can be watched; the poll time holds without it.
+      this.#watcher = null;
     }
   }
 

@@ -28,7 +28,7 @@ export class EntryCopy {
   recorded: number;
   /** Bytes written and fsync'd, as far as is known: from `recorded` on, or anew from 0. */
   durable: number;
-  sourceStat: string | null = null;
+  sourceVersion: string | null = null;
   outcome: 'complete' | 'stopped' | CopyError | null = null;
   readonly ended: Promise<void>;
   readonly #stop = new AbortController();
@@ -72,33 +72,26 @@ export class EntryCopy {
       if (there?.isFile() && there.size === entry.size) return 'complete';
       this.durable = 0;
     }
-    const source = pathBytes(this.source);
-    this.sourceStat = await sourceStat(source);
-    const isSameSource = entry.sourceStat === null || entry.sourceStat === this.sourceStat;
     const result = await copyFile(
       {
-        source,
+        source: pathBytes(this.source),
         destination,
         roots: null,
         size: this.size,
-        resumeAt: isSameSource ? this.durable : 0,
+        resumeAt: this.durable,
+        resumeVersion: entry.sourceVersion,
         mode: 'in-place',
         verify: options.verify ? 'crc32' : 'size',
         bufferBytes: options.bufferBytes,
       },
       options.throttle,
       this.#stop.signal,
-      (bytes) => {
+      (bytes, version) => {
         this.durable = bytes;
+        this.sourceVersion = version;
         options.onProgress();
       },
     );
     return result.complete ? 'complete' : 'stopped';
   }
-}
-
-/** What tells that the source is still the same when a copy is resumed. Null if there is none; the copy will say so. */
-async function sourceStat(path: Buffer): Promise<string | null> {
-  const stat = await fs.stat(path, { bigint: true }).catch(() => null);
-  return stat && `${stat.ino}:${stat.size}:${stat.mtimeNs}`;
 }

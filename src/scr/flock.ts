@@ -2,7 +2,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 /**
  * flock(2), which Node does not have: locks of the C library's kind belong to the open file and go with its last
- * descriptor. fcntl locks, which other packages take under that name, do not exclude these.
+ * descriptor. fcntl locks, which other packages take under that name, do not exclude these; a package with the
+ * system call itself has to be compiled on every machine; and flock(1) on an inherited descriptor, which would do,
+ * is a process each time.
  *
  * Only LOCK_NB is used. A blocking call would hold up either the event loop or one of the few threads that do the
  * copying, and could not be given up.

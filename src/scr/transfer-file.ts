@@ -1,7 +1,11 @@
 import { constants, promises as fs } from 'node:fs';
+import { writeAt } from '../copy/pump.js';
 import { CorruptTransferFile, decodeTree, encodeTree, fileSize, MAX_FILE_BYTES } from './codec.js';
 import { LockTimeout, lockExclusively } from './flock.js';
 import type { Tree } from './tree.js';
+
+/** A write within one page is done or not done, whatever happens to the process. */
+const PAGE_BYTES = 4096;
 
 /**
  * The file through which the SCR library and its transfer daemon talk. Every use is one read, change and write under
@@ -9,6 +13,8 @@ import type { Tree } from './tree.js';
  * lock of a file that is gone.
  *
  * It is not fsync'd: kill -9 takes nothing that was written, and after a crash of the node its cache is gone too.
+ * But kill -9 may end a write of more than a page in its middle. Before such a one the new bytes are put beside the
+ * file, and whoever finds the file torn and them whole takes them.
  */
 export class TransferFile {
   readonly path: string;
@@ -31,14 +37,14 @@ export class TransferFile {
     const file = await this.#openLocked();
     try {
       const before = await readAll(file);
-      const tree = this.#known?.bytes.equals(before) ? this.#known.tree : decode(before);
+      const tree = this.#known?.bytes.equals(before) ? this.#known.tree : await this.#decode(before);
       // Forgotten until it is known again: a failure below may leave tree and file different.
       this.#known = null;
       const { changed, result } = change(tree);
       let bytes = before;
       if (changed || before.length === 0) {
         bytes = encodeTree(tree);
-        await rewrite(file, before, bytes);
+        await this.#rewrite(file, before, bytes);
       }
       this.#known = { bytes, tree };
       return result;
@@ -67,6 +73,39 @@ export class TransferFile {
       if (performance.now() > deadlineMs) throw new LockTimeout(this.#lockTimeoutMs);
     }
   }
+
+  async #decode(bytes: Buffer): Promise<Tree> {
+    try {
+      return decode(bytes);
+    } catch (error) {
+      const intended = await fs.readFile(this.#intention).catch(() => null);
+      if (intended === null || !isTornRewrite(bytes, intended)) throw error;
+      return decodeTree(intended);
+    }
+  }
+
+  async #rewrite(file: fs.FileHandle, before: Buffer, after: Buffer): Promise<void> {
+    const mayBeTorn = after.length > PAGE_BYTES;
+    // Without room for it the rewrite goes on as the C library's does.
+    if (mayBeTorn) await fs.writeFile(this.#intention, after).catch(() => undefined);
+    try {
+      await writeAt(file, after, 0);
+      if (after.length < before.length) await file.truncate(after.length);
+    } catch (error) {
+      // A full disk must not cost the list of files: the old bytes fit, they were there.
+      await writeAt(file, before, 0)
+        .then(() => file.truncate(before.length))
+        .catch(() => undefined);
+      throw error;
+    } finally {
+      if (mayBeTorn) await fs.rm(this.#intention, { force: true });
+    }
+  }
+
+  /** Used only under the lock. */
+  get #intention(): string {
+    return `${this.path}.rewrite`;
+  }
 }
 
 function decode(bytes: Buffer): Tree {
@@ -79,39 +118,15 @@ function decode(bytes: Buffer): Tree {
   return decodeTree(hasTail ? bytes.subarray(0, size) : bytes);
 }
 
+/** Whether the bytes are the beginning of the intended ones, as far as a write came, with older ones behind. */
+function isTornRewrite(bytes: Buffer, intended: Buffer): boolean {
+  return bytes.length >= PAGE_BYTES && intended.subarray(0, PAGE_BYTES).equals(bytes.subarray(0, PAGE_BYTES));
+}
+
 async function readAll(file: fs.FileHandle): Promise<Buffer> {
   const { size } = await file.stat();
   if (size > MAX_FILE_BYTES) {
     throw new CorruptTransferFile(`it has ${size} bytes, more than the ${MAX_FILE_BYTES} that are read`);
   }
-  const bytes = Buffer.allocUnsafe(size);
-  let length = 0;
-  while (length < size) {
-    const { bytesRead } = await file.read(bytes, length, size - length, length);
-    if (bytesRead === 0) break;
-    length += bytesRead;
-  }
-  return bytes.subarray(0, length);
-}
-
-async function rewrite(file: fs.FileHandle, before: Buffer, after: Buffer): Promise<void> {
-  try {
-    await writeAll(file, after);
-    if (after.length < before.length) await file.truncate(after.length);
-  } catch (error) {
-    // A full disk must not cost the list of files: the old bytes fit, they were there.
-    await writeAll(file, before)
-      .then(() => file.truncate(before.length))
-      .catch(() => undefined);
-    throw error;
-  }
-}
-
-async function writeAll(file: fs.FileHandle, bytes: Buffer): Promise<void> {
-  let done = 0;
-  while (done < bytes.length) {
-    const { bytesWritten } = await file.write(bytes, done, bytes.length - done, done);
-    if (bytesWritten === 0) throw new Error('it takes no more bytes');
-    done += bytesWritten;
-  }
+  return file.readFile();
 }

@@ -20,7 +20,7 @@ export interface Entry {
   /** 0 also if what stands there means nothing: the file is then copied from its beginning. */
   written: number;
   /** What the source looked like when what is written was read; gone once the file is complete. */
-  sourceStat: string | null;
+  sourceVersion: string | null;
   error: string | null;
   fault: string | null;
 }
@@ -37,7 +37,7 @@ export interface TransferList {
 }
 
 /** Our own keys in an entry; the library takes no notice of them. */
-const SOURCE_STAT = 'SOURCE_STAT';
+const SOURCE_VERSION = 'SOURCE_VERSION';
 
 export function readTransferList(tree: Tree): TransferList {
   const command = readValue(tree, 'COMMAND');
@@ -68,18 +68,18 @@ export function writeDone(tree: Tree, done: boolean): boolean {
   return true;
 }
 
-/** @param sourceStat null: the file is complete, or nothing of it is there */
+/** @param sourceVersion null: the file is complete, or nothing of it is there */
 export function writeProgress(
   tree: Tree,
   source: string,
   written: number,
-  sourceStat: string | null,
+  sourceVersion: string | null,
 ): boolean {
   const entry = tree.get('FILES')?.get(source);
   if (!entry) return false;
   const changed = setValue(entry, 'WRITTEN', String(written));
-  if (sourceStat === null) return entry.delete(SOURCE_STAT) || changed;
-  return setValue(entry, SOURCE_STAT, sourceStat) || changed;
+  if (sourceVersion === null) return entry.delete(SOURCE_VERSION) || changed;
+  return setValue(entry, SOURCE_VERSION, sourceVersion) || changed;
 }
 
 /** @param error one sentence, or null: there is none any more */
@@ -122,7 +122,7 @@ function readEntry(source: string, tree: Tree): Entry {
     destination: fault === null ? destination : null,
     size: size ?? 0,
     written: written <= (size ?? 0) ? written : 0,
-    sourceStat: readValue(tree, SOURCE_STAT),
+    sourceVersion: readValue(tree, SOURCE_VERSION),
     error: readValue(tree, 'ERROR'),
     fault,
   };

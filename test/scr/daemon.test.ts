@@ -1,6 +1,18 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { appendFile, chmod, mkdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import {
+  appendFile,
+  chmod,
+  mkdir,
+  readdir,
+  readFile,
+  readlink,
+  rm,
+  stat,
+  truncate,
+  writeFile,
+} from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -162,7 +174,6 @@ describe('the protocol, seen by an independent program', { skip: noPeer }, () =>
 });
 
 async function assertNoOpenFile(daemon: TestDaemon, path: string): Promise<void> {
-  const { readdir, readlink } = await import('node:fs/promises');
   const descriptors = `/proc/${daemon.process.pid}/fd`;
   for (const name of await readdir(descriptors).catch(() => [])) {
     assert.notEqual(await readlink(join(descriptors, name)).catch(() => ''), path);
@@ -187,8 +198,12 @@ describe('what the daemon does', () => {
     await delay(500);
     assert.ok(isDone(await readTree(file)));
     await assert.rejects(stat(entry.destination), { code: 'ENOENT' });
-    await command('STOP');
-    await delay(300);
+    // STATE would say STOPPED before and after: that it is written again shows that STOP was seen.
+    await changeTree(file, (tree) => {
+      tree.set('COMMAND', treeOf({ STOP: {} }));
+      tree.delete('STATE');
+    });
+    await waitForTree(file, hasState('STOPPED'), 'STOPPED');
     await command('RUN');
     const tree = await waitForTree(
       file,
@@ -259,7 +274,7 @@ describe('what the daemon does', () => {
       tree
         .get('FILES')
         ?.get(changed.source)
-        ?.set('SOURCE_STAT', treeOf({ '1:60000:1': {} }));
+        ?.set('SOURCE_VERSION', treeOf({ '1:60000:1': {} }));
     });
     startDaemon();
     await waitForTree(file, isDone, 'DONE');
@@ -368,6 +383,28 @@ describe('what goes wrong', () => {
     assert.match(daemon.log, /4 files failed:/);
     for (const each of [blocked, isFolder, same, relative]) assert.ok(daemon.log.includes(each.source));
     assert.equal(valueAt(await readTree(file), 'STATE'), 'EXITING');
+  });
+
+  test('a full disk is reported, and the copy ends when there is room again', async (t) => {
+    const mount = join(folder, 'pfs');
+    await mkdir(mount);
+    if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'none', mount]).status !== 0) {
+      return t.skip('only root can mount a file system');
+    }
+    try {
+      const entry = await source('large', 3 * MIB);
+      startDaemon();
+      await run([entry]);
+      const tree = await waitForTree(file, (now) => errorOf(now, entry) !== undefined, 'the error');
+      assert.match(errorOf(tree, entry) ?? '', /no space left on device \(ENOSPC\)\.$/);
+      assert.ok(!isDone(tree) && written(tree, entry) < entry.size);
+      assert.equal(spawnSync('mount', ['-o', 'remount,size=8m', mount]).status, 0);
+      await waitForTree(file, isDone, 'DONE');
+      await assertCopied(entry);
+    } finally {
+      await Promise.all(daemons.map((daemon) => daemon.signal('SIGKILL')));
+      spawnSync('umount', ['-l', mount]);
+    }
   });
 
   test('a read-only destination is reported', async (t) => {

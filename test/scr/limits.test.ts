@@ -75,7 +75,7 @@ async function withCopy<T>(
   try {
     await waitForTree(
       file,
-      (tree) => tree.FILES?.[entry.source]?.SOURCE_STAT !== undefined,
+      (tree) => tree.FILES?.[entry.source]?.SOURCE_VERSION !== undefined,
       'the first burst',
     );
     return await measure(daemon, entry.destination);

@@ -197,3 +197,25 @@ test('a full disk costs none of what was in the file', async (t) => {
     spawnSync('umount', ['-l', mount]);
   }
 });
+
+test('a long list that kill -9 tore in the middle of its rewrite is taken from what was to be written', async () => {
+  const path = newPath();
+  const list = (value: string): Tree => {
+    const tree: Tree = treeOf({ FIRST: { [value]: {} } });
+    for (let i = 0; i < 1000; i++) tree.set(`${value} ${i}`, null);
+    return tree;
+  };
+  const [older, newer] = [encodeTree(list('old')), encodeTree(list('new'))];
+  const torn = Buffer.concat([newer.subarray(0, 8192), older.subarray(8192)]);
+  await writeFile(path, torn);
+  await assert.rejects(read(path), CorruptTransferFile);
+  await writeFile(`${path}.rewrite`, newer.subarray(0, -1));
+  await assert.rejects(read(path), CorruptTransferFile);
+  await writeFile(`${path}.rewrite`, encodeTree(list('other')));
+  await assert.rejects(read(path), CorruptTransferFile);
+  await writeFile(`${path}.rewrite`, newer);
+  await addOne(new TransferFile(path, 5000));
+  assert.equal(valueAt(await readTree(path), 'FIRST'), 'new');
+  assert.equal(valueAt(await readTree(path), 'SUM'), '1');
+  await assert.rejects(stat(`${path}.rewrite`), { code: 'ENOENT' });
+});

@@ -105,6 +105,7 @@ export async function waitForTree(
   wanted: (tree: Nested) => boolean,
   what: string,
   timeoutMs = 20_000,
+  everyMs = 10,
 ): Promise<Nested> {
   const deadline = Date.now() + timeoutMs;
   for (;;) {
@@ -114,7 +115,7 @@ export async function waitForTree(
       Date.now() < deadline,
       `waited in vain for ${what}; the tree is ${JSON.stringify(tree, null, 1)}`,
     );
-    await delay(10);
+    await delay(everyMs);
   }
 }
 
