@@ -2,7 +2,19 @@ import { BrokerError } from '../model/errors.js';
 import type { Connection } from './connect.js';
 import type { Keys } from './keys.js';
 import { CACHE_SCRIPTS } from './scripts/cache.js';
-import { JOB_SCRIPTS } from './scripts/job.js';
+import { CHUNK_SCRIPTS } from './scripts/chunk.js';
+import { ENDING_SCRIPTS } from './scripts/ending.js';
+import { EXPANSION_SCRIPTS } from './scripts/expansion.js';
+import { INTAKE_SCRIPTS } from './scripts/intake.js';
+import { TELLING_SCRIPTS } from './scripts/telling.js';
+
+const JOB_SCRIPTS = {
+  ...INTAKE_SCRIPTS,
+  ...CHUNK_SCRIPTS,
+  ...EXPANSION_SCRIPTS,
+  ...ENDING_SCRIPTS,
+  ...TELLING_SCRIPTS,
+};
 
 export type ScriptName = keyof typeof JOB_SCRIPTS | keyof typeof CACHE_SCRIPTS;
 export type ScriptArgument = string | number | Buffer;

@@ -4,7 +4,7 @@ import { isTerminalJobState, type JobKind, type JobState } from '../model/words.
 import { averageRate, currentRate } from './rates.js';
 import type { Revision } from './types.js';
 
-/** The hash of a job as Redis gives it: scripts/job.ts writes it. */
+/** The hash of a job as Redis gives it: the scripts write it. */
 export type JobRow = Record<string, string>;
 
 /** What of a job never changes. Kept as JSON in the field `meta`. */

@@ -106,7 +106,7 @@ export class Keys {
     return `${this.tag}:${queue}:${bullId}:lock`;
   }
 
-  /** KEYS of every script that works on one job, in the order of the prelude in scripts/job.ts. */
+  /** KEYS of every script that works on one job, in the order of scripts/job-prelude.ts. */
   ofJob(id: string, queue: string): string[] {
     return [
       this.job(id),

@@ -1,4 +1,4 @@
-/** Must be the same as in sampleRates of scripts/job.ts. */
+/** Must be the same as in sampleRates of scripts/job-prelude.ts. */
 const MEMORY_MS = 10_000;
 
 export interface RateSample {

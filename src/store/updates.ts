@@ -4,7 +4,7 @@ import type { FileDetail } from './detail-codec.js';
 import { stateByte } from './file-states.js';
 import type { FileResult } from './work.js';
 
-/** The form in which scripts/job.ts takes results: `struct` format `>HBBHd`. */
+/** The form in which scripts/job-prelude.ts takes results: `struct` format `>HBBHd`. */
 const BYTES_PER_UPDATE = 14;
 const SAMPLES_PER_CODE = 5;
 /** Some 70,000 years: what the packed form can hold with a sign, twice over. */

@@ -1,3 +1,5 @@
+import type { Script } from './job-prelude.js';
+
 /** The scripts that change what is kept about a cache. ARGV[1] is the tag, ARGV[2] the queue. */
 const PRELUDE = `
 local cache = KEYS[1]
@@ -130,16 +132,15 @@ redis.call('PUBLISH', tag .. ':registry', queue)
 return 1
 `;
 
-const withPrelude = (lua: string, keys: number): { lua: string; numberOfKeys: number } => ({
-  lua: PRELUDE + lua,
-  numberOfKeys: keys,
-});
+function cacheScript(lua: string, numberOfKeys: number): Script {
+  return { lua: PRELUDE + lua, numberOfKeys };
+}
 
 export const CACHE_SCRIPTS = {
-  wbPause: withPrelude(pause, 1),
-  wbUp: withPrelude(up, 1),
-  wbHold: withPrelude(hold, 1),
-  wbLease: withPrelude(lease, 2),
-  wbStarts: withPrelude(starts, 2),
-  wbForget: withPrelude(forget, 4),
+  wbPause: cacheScript(pause, 1),
+  wbUp: cacheScript(up, 1),
+  wbHold: cacheScript(hold, 1),
+  wbLease: cacheScript(lease, 2),
+  wbStarts: cacheScript(starts, 2),
+  wbForget: cacheScript(forget, 4),
 } as const;

@@ -1,0 +1,80 @@
+import { jobScript } from './job-prelude.js';
+
+/** The scripts with which workers add to a job what its directories hold. ARGV[1] and ARGV[2] are always the tag and the job's id. */
+
+/** Takes up a directory. ARGV: tag, id, directory. Returns false, or run, directories, meta, queue, deadline. */
+const beginExpansion = `
+local directory = ARGV[3]
+local state = redis.call('HGET', job, 'state')
+if not state or TERMINAL[state] then return false end
+if tonumber(directory) >= tonumber(redis.call('HGET', job, 'directories')) then return false end
+expireIfDue()
+if redis.call('HGET', job, 'ending') ~= '' then
+  finish()
+  return false
+end
+if redis.call('HEXISTS', runs, 'd' .. directory .. ':done') == 1 then return false end
+local run = redis.call('HINCRBY', runs, 'd' .. directory, 1)
+redis.call('HDEL', runs, 'd' .. directory .. ':seq')
+started()
+changed(state ~= 'expanding' and 'expanding' or nil)
+local v = redis.call('HMGET', job, 'meta', 'queue', 'deadlineAt')
+return { run, redis.call('HGET', runs, 'directories'), v[1], v[2], v[3] }
+`;
+
+/**
+ * Adds a chunk that a directory was expanded to. ARGV: tag, id, directory, run, sequence number within the run, most
+ * files of a job, number of files, paths, then as for record: updates, details, sentence, codes, samples.
+ */
+const append = `
+local directory, run, sequence = 'd' .. ARGV[3], ARGV[4], tonumber(ARGV[5])
+local v = redis.call('HMGET', job, 'state', 'ending', 'chunks', 'filesTotal')
+if not v[1] or TERMINAL[v[1]] or v[2] ~= '' then return 'ended' end
+if redis.call('HGET', runs, directory) ~= run then return 'fenced' end
+-- A command that is sent again after a lost connection has run already.
+if sequence <= tonumber(redis.call('HGET', runs, directory .. ':seq') or '0') then return 'ok' end
+local files, chunk = tonumber(ARGV[7]), tonumber(v[3])
+-- A single entry that has ended already always fits: it may be the one that says why there are no more.
+local fits = tonumber(v[4]) + files <= tonumber(ARGV[6]) or (files == 1 and ARGV[9] ~= '')
+if not fits then return 'full' end
+redis.call('HSET', runs, directory .. ':seq', sequence, 'c' .. chunk, ARGV[3])
+redis.call('HSET', chunks, chunk, ARGV[8])
+redis.call('SETRANGE', states, chunk * CHUNK, string.rep('p', files))
+redis.call('HINCRBY', job, 'chunks', 1)
+redis.call('HINCRBY', job, 'filesTotal', files)
+count({ p = files })
+if ARGV[9] ~= '' then
+  apply(chunk, ARGV[9], ARGV[10], ARGV[11], ARGV[12], samplesFrom(13))
+else
+  changed()
+end
+redis.call('ZADD', outbox, now, id)
+return 'ok'
+`;
+
+/** ARGV: tag, id, directory, run, files found, warning code, warning. */
+const endExpansion = `
+local directory = 'd' .. ARGV[3]
+if redis.call('HGET', runs, directory) ~= ARGV[4] then return 0 end
+if redis.call('HSETNX', runs, directory .. ':done', '1') == 0 then return 0 end
+if ARGV[5] == '0' then
+  redis.call('HSETNX', job, 'w:' .. ARGV[6], ARGV[7])
+  redis.call('HINCRBY', job, 'wc:' .. ARGV[6], 1)
+end
+local done = redis.call('HINCRBY', job, 'directoriesDone', 1)
+local v = redis.call('HMGET', job, 'directories', 'state')
+if done >= tonumber(v[1]) then
+  redis.call('HSET', job, 'final', '1')
+  changed(v[2] == 'expanding' and 'running' or nil)
+  finish()
+else
+  changed()
+end
+return 1
+`;
+
+export const EXPANSION_SCRIPTS = {
+  wbBeginExpansion: jobScript(beginExpansion),
+  wbAppend: jobScript(append),
+  wbEndExpansion: jobScript(endExpansion),
+} as const;

@@ -1,0 +1,225 @@
+/** Of files with the evidence `accepted`; without brackets, for Lua. */
+const UNPROVEN_WARNING =
+  'The target answered OK at once and has never shown that it is an HPC Cache. A plain NFS server answers so too and means nothing by it: these files have the evidence "accepted". If it is a plain server, use the dialect rfc1813.';
+
+/**
+ * The scripts that change a job. All state lives here: a job's record, its counters, its state bytes and the indexes
+ * change together in one script or not at all.
+ *
+ * Job:
+ *   (intake) --commit--> queued --begin--> running            when no directories are to be expanded
+ *                        queued --begin, beginExpansion--> expanding --last endExpansion--> running
+ *   any of these --cancel--> canceling
+ *   any of these --last file ended, final--> succeeded | partial | failed | canceled | expired
+ * `ending` (canceled, expired) says that the rest is being cut off; the sweeper or the caller of cancel settles the
+ * pending files in slices, workers settle the active ones. The end is decided in `finish`:
+ *   ending, and something was cut off by it → that; else all good → succeeded, some → partial, none → failed.
+ *
+ * File, one byte each:
+ *   p --begin--> a --record--> s c f e x        first terminal byte stays, whoever comes later
+ *   a --release--> p                            only by the newest run of the chunk
+ *   p, a --settle--> x e                        when the job is ending
+ *   k                                           set at intake
+ */
+const PRELUDE = `
+local job, states, chunks, details, errors, runs, cache, jobs, open, deadlines, outbox, retention, ending, queues = unpack(KEYS)
+local tag, id = ARGV[1], ARGV[2]
+local CHUNK = 512
+local TERMINAL = { succeeded = true, partial = true, failed = true, canceled = true, expired = true }
+local FIELD = { p = 'filesPending', a = 'filesActive', s = 'filesSucceeded', c = 'filesSucceeded', f = 'filesFailed',
+  k = 'filesSkipped', x = 'filesCanceled', e = 'filesExpired' }
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+-- Applies differences by state letter to the job's counters and to those of its cache.
+local function count(delta)
+  local byField = {}
+  for letter, n in pairs(delta) do
+    byField[FIELD[letter]] = (byField[FIELD[letter]] or 0) + n
+  end
+  for field, n in pairs(byField) do
+    if n ~= 0 then redis.call('HINCRBY', job, field, n) end
+  end
+  if (delta.c or 0) ~= 0 then redis.call('HINCRBY', job, 'filesAlreadyClean', delta.c) end
+  if (delta.p or 0) ~= 0 then redis.call('HINCRBY', cache, 'filesQueued', delta.p) end
+  if (delta.a or 0) ~= 0 then redis.call('HINCRBY', cache, 'filesActive', delta.a) end
+end
+
+-- Everything that a reader may see goes through here. Progress is told at most four times a second per job.
+local function changed(state)
+  redis.call('HINCRBY', job, 'rev', 1)
+  redis.call('HSET', job, 'updatedAt', now)
+  if state then
+    redis.call('HSET', job, 'state', state)
+  else
+    local told = tonumber(redis.call('HGET', job, 'toldAt') or '0')
+    if now - told < 250 and now >= told then return end
+  end
+  redis.call('HSET', job, 'toldAt', now)
+  redis.call('PUBLISH', tag .. ':changes', 'job ' .. id .. ' ' .. (state or redis.call('HGET', job, 'state')))
+end
+
+local function finish()
+  local v = redis.call('HMGET', job, 'state', 'final', 'filesPending', 'filesActive', 'filesSucceeded', 'filesFailed',
+    'filesCanceled', 'filesExpired', 'ending', 'cut', 'deadlineAt', 'retentionMs')
+  local state, why = v[1], v[9]
+  if TERMINAL[state] or v[2] ~= '1' or v[3] ~= '0' or v[4] ~= '0' then return state end
+  local succeeded, failed, canceled, expired = tonumber(v[5]), tonumber(v[6]), tonumber(v[7]), tonumber(v[8])
+  -- Workers keep the deadline by their own clocks, so the last file may expire a moment before the job is marked.
+  if why == '' and expired > 0 and now >= tonumber(v[11]) - 1000 then why = 'expired' end
+  if why ~= '' and (canceled + expired > 0 or v[10] == '1') then
+    state = why
+  elseif failed + canceled + expired == 0 then
+    state = 'succeeded'
+  elseif succeeded > 0 then
+    state = 'partial'
+  else
+    state = 'failed'
+  end
+  local goneAt = now + tonumber(v[12])
+  redis.call('HSET', job, 'finishedAt', now, 'goneAt', goneAt)
+  redis.call('ZREM', open, id)
+  redis.call('ZREM', deadlines, id)
+  redis.call('ZREM', outbox, id)
+  redis.call('SREM', ending, id)
+  redis.call('ZADD', retention, goneAt, id)
+  redis.call('HINCRBY', cache, 'jobsActive', -1)
+  -- A retry wants to know what was expanded, and nothing else of it.
+  if redis.call('HGET', job, 'directories') == '0' then redis.call('DEL', runs) end
+  changed(state)
+  return state
+end
+
+-- From here on nothing is begun; what has not ended yet is to be settled as 'why'.
+local function startEnding(why)
+  local v = redis.call('HMGET', job, 'ending', 'final')
+  if v[1] ~= '' then return end
+  redis.call('HSET', job, 'ending', why, 'final', '1', 'cut', v[2] == '1' and '0' or '1')
+  redis.call('SADD', ending, id)
+  redis.call('ZREM', outbox, id)
+  redis.call('PUBLISH', tag .. ':endings', id .. ' ' .. why)
+  changed(why == 'canceled' and 'canceling' or nil)
+end
+
+local function expireIfDue()
+  local v = redis.call('HMGET', job, 'ending', 'deadlineAt')
+  if v[1] == '' and now >= tonumber(v[2]) then startEnding('expired') end
+end
+
+local function settleSpan(first, last, activeToo)
+  local letter = redis.call('HGET', job, 'ending') == 'expired' and 'e' or 'x'
+  local span = redis.call('GETRANGE', states, first, last)
+  local pending, active = 0, 0
+  span, pending = span:gsub('p', letter)
+  if activeToo then span, active = span:gsub('a', letter) end
+  if pending + active == 0 then return end
+  redis.call('SETRANGE', states, first, span)
+  count({ p = -pending, a = -active, [letter] = pending + active })
+  redis.call('HINCRBY', errors, letter == 'e' and 'n:DEADLINE' or 'n:CANCELED', pending + active)
+  changed()
+end
+
+-- Newest estimate of the rates, exponentially weighted over some ten seconds; see rates.ts for how it is read.
+local function sampleRates()
+  local v = redis.call('HMGET', job, 'rateAt', 'rateFiles', 'rateBytes', 'fps', 'bps', 'filesSucceeded', 'filesFailed', 'bytesDone')
+  if not v[1] then return end
+  local elapsed = now - tonumber(v[1])
+  if elapsed < 500 then return end
+  local files, bytes = tonumber(v[6]) + tonumber(v[7]), tonumber(v[8])
+  local keep = math.exp(-elapsed / 10000)
+  local fps = tonumber(v[4]) * keep + (files - tonumber(v[2])) / elapsed * 1000 * (1 - keep)
+  local bps = tonumber(v[5]) * keep + (bytes - tonumber(v[3])) / elapsed * 1000 * (1 - keep)
+  redis.call('HSET', job, 'rateAt', now, 'rateFiles', files, 'rateBytes', string.format('%.0f', bytes),
+    'fps', string.format('%.9g', fps), 'bps', string.format('%.9g', bps))
+end
+
+local function started()
+  if redis.call('HSETNX', job, 'startedAt', now) == 1 then
+    redis.call('HSET', job, 'rateAt', now)
+  end
+end
+
+local function countErrors(codes)
+  for code, n in pairs(codes) do redis.call('HINCRBY', errors, 'n:' .. code, n) end
+end
+
+local function addDetails(chunk, blob)
+  local batch = redis.call('HINCRBY', details, chunk .. ':n', 1)
+  redis.call('HSET', details, chunk .. '.' .. batch, blob)
+end
+
+-- Applies packed results to the bytes of one chunk; a file that has ended already is left alone.
+-- updates: per file offset (2 bytes), new state byte, number of its code in 'codes' or 0 (255: evidence 'accepted'),
+-- faults (2 bytes), size (double, -1 unknown)
+local function apply(chunk, updates, blob, sentence, codeList, samples)
+  local first = chunk * CHUNK
+  local span = redis.call('GETRANGE', states, first, first + CHUNK - 1)
+  local bytes = { span:byte(1, -1) }
+  local codes = {}
+  for code in codeList:gmatch('%S+') do codes[#codes + 1] = code end
+  local delta, byCode, accepted, bytesDone, faults, unproven = {}, {}, 0, 0, 0, 0
+  local position, number = 1, 0
+  while position <= #updates do
+    local offset, letterByte, code, fault, size
+    offset, letterByte, code, fault, size, position = struct.unpack('>HBBHd', updates, position)
+    number = number + 1
+    local old = bytes[offset + 1]
+    if old == 112 or old == 97 then
+      local letter = string.char(letterByte)
+      local oldLetter = string.char(old)
+      bytes[offset + 1] = letterByte
+      delta[oldLetter] = (delta[oldLetter] or 0) - 1
+      delta[letter] = (delta[letter] or 0) + 1
+      accepted = accepted + 1
+      faults = faults + fault
+      if size > 0 and (letter == 's' or letter == 'c') then bytesDone = bytesDone + size end
+      if code == 255 then
+        unproven = unproven + 1
+      elseif code > 0 then
+        local name = codes[code]
+        byCode[name] = (byCode[name] or 0) + 1
+        local sample = samples[number]
+        if sample then
+          local known = tonumber(redis.call('HGET', errors, 'n:' .. name) or '0') + byCode[name]
+          if known <= 5 then redis.call('HSET', errors, 's:' .. name .. ':' .. known, sample) end
+        end
+      end
+    end
+  end
+  if accepted == 0 then return 0 end
+  redis.call('SETRANGE', states, first, string.char(unpack(bytes)))
+  count(delta)
+  countErrors(byCode)
+  if bytesDone > 0 then redis.call('HINCRBY', job, 'bytesDone', string.format('%.0f', bytesDone)) end
+  if faults > 0 then redis.call('HINCRBY', job, 'faults', faults) end
+  if blob ~= '' then addDetails(chunk, blob) end
+  -- Here and not by a call of its own, which could come after the end of the job.
+  if unproven > 0 then
+    redis.call('HSETNX', job, 'w:DIALECT_UNPROVEN', [[${UNPROVEN_WARNING}]])
+    redis.call('HINCRBY', job, 'wc:DIALECT_UNPROVEN', unproven)
+  end
+  if sentence ~= '' and next(byCode) then redis.call('HSET', job, 'detail', sentence) end
+  sampleRates()
+  changed()
+  return accepted
+end
+
+local function samplesFrom(position)
+  local samples = {}
+  for i = position, #ARGV, 2 do samples[tonumber(ARGV[i])] = ARGV[i + 1] end
+  return samples
+end
+`;
+
+/** Keys that every script on a job takes; see Keys.ofJob. */
+const JOB_KEYS = 14;
+
+export interface Script {
+  lua: string;
+  numberOfKeys: number;
+}
+
+/** @param moreKeys how many keys the script takes behind those of the job */
+export function jobScript(lua: string, moreKeys = 0): Script {
+  return { lua: PRELUDE + lua, numberOfKeys: JOB_KEYS + moreKeys };
+}
