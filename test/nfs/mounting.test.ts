@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { describe, it, type TestContext } from 'node:test';
+import { promisify } from 'node:util';
 import { type CallLimit, NfsError, NfsExport, type NfsTarget } from '../../src/nfs/export.js';
 import { PMAP_V2, RPCB_V3, RPCB_V4 } from '../../src/nfs/portmap.js';
 import { PROG_MISMATCH, PROG_UNAVAIL } from '../../src/nfs/rpc.js';
@@ -11,6 +14,8 @@ import {
   startFaultServer,
   writeExports,
 } from '../support/fault-server.js';
+
+const run = promisify(execFile);
 
 function limit(ms = 10_000, signal?: AbortSignal): CallLimit {
   return { deadlineAt: Date.now() + ms, signal };
@@ -296,13 +301,32 @@ describe('privileged source ports', () => {
     const ports = { portmap: server.port, mount: null, nfs: null };
     const remotePorts: number[] = [];
     server.onConnection = ({ socket }) => remotePorts.push(socket.remotePort ?? 0);
-    const mounted = await NfsExport.mount(
-      targetOf(server, { ports, privilegedPort: true }),
-      '/export',
-      limit(),
-    );
+    const target = targetOf(server, { ports, privilegedPort: true });
+    const mounted = await NfsExport.mount(target, '/export', limit());
     await mounted.close();
     assert.ok(remotePorts.length >= 4);
     for (const port of remotePorts) assert.ok(port >= 665 && port <= 1023, `source port ${port}`);
+  });
+
+  it('that this process may not use are said at once, with what to do', async (t) => {
+    const reserved = await readFile('/proc/sys/net/ipv4/ip_unprivileged_port_start', 'utf8').catch(() => '0');
+    if (Number(reserved) <= 1023) return t.skip('all ports are free to every process here');
+    const server = await serverOf(t);
+    const target = targetOf(server, { privilegedPort: true });
+    const module = new URL('../../src/nfs/export.js', import.meta.url);
+    const script = `
+      const { NfsExport } = await import(${JSON.stringify(module.href)});
+      const limit = { deadlineAt: Date.now() + 30_000 };
+      await NfsExport.mount(${JSON.stringify(target)}, '/export', limit).catch(({ code, message }) => {
+        console.log(code, message);
+      });`;
+    const nobody = isRoot ? { uid: 65_534, gid: 65_534 } : {};
+    const { stdout, stderr } = await run(process.execPath, ['--input-type=module', '-e', script], {
+      ...nobody,
+      cwd: '/',
+    }).catch((error: { stdout: string; stderr: string }) => error);
+    if (/EACCES|permission denied/.test(stderr)) return t.skip('the build is not readable for others');
+    assert.match(stdout, /^AUTH_REFUSED .*CAP_NET_BIND_SERVICE.*privilegedPort/);
+    assert.equal(server.calls.length, 0);
   });
 });
