@@ -145,7 +145,10 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FlushOutcome>, Ses
     this.#session.join(this);
     if (this.#signal.aborted) this.#onAbort();
     else this.#signal.addEventListener('abort', this.#onAbort);
-    this.#setAlarm(this.#options.deadlineAt ?? Number.POSITIVE_INFINITY);
+    const { deadlineAt } = this.#options;
+    if (deadlineAt === null) return;
+    if (deadlineAt <= this.#startedAt) this.#endAll(PAST_DEADLINE);
+    else this.#setAlarm(deadlineAt);
   }
 
   #pull(): void {

@@ -104,11 +104,6 @@ export class Resolver {
     return current;
   }
 
-  /** A directory found otherwise, e.g. in a listing: saves its LOOKUP. */
-  learn(path: string, directory: Directory): void {
-    this.#directories.set(path, directory);
-  }
-
   #known(path: string, walk: Walk): Directory | undefined {
     return path === '' ? this.#root : this.#directories.get(path, walk.notBefore);
   }

@@ -480,6 +480,15 @@ describe('a deadline', () => {
     assert.ok(nfs.count('LOOKUP') < 200);
     await session.close();
   });
+
+  it('of the job that has passed already lets nothing be tried', async () => {
+    const nfs = tree('a');
+    const session = await openOn(nfs);
+    const outcome = await flushOne(session, '/a', { deadlineAt: Date.now() - 1 });
+    assert.deepEqual([outcome.state, outcome.lastError?.code], ['expired', 'DEADLINE']);
+    assert.equal(nfs.calls.length, 0);
+    await session.close();
+  });
 });
 
 describe('an abort', () => {
