@@ -42,8 +42,10 @@ const MAX_STALLED_COUNT = 1_000_000;
 /** A chunk that saw its worker die this often may be the cause. */
 const SUSPECT_STALLS = 2;
 const SUSPECT_SPREAD_MS = 5000;
-/** How soon an idle or held queue is looked at again although nothing woke this worker. */
-const POLL_MS = 1000;
+/** How soon a held queue is looked at again: nothing wakes a worker when the hold is ended early. */
+const HELD_POLL_MS = 1000;
+/** After a fault of Redis. */
+const RETRY_MS = 1000;
 /** Between two looks whether a held cache answers again. */
 const PROBE_MS = 1000;
 const PROBE_TIMEOUT_MS = 5000;
@@ -101,9 +103,8 @@ export class CacheWorker {
       stalledInterval: options.stalledCheckMs,
       maxStalledCount: MAX_STALLED_COUNT,
       limiter: { ...WORKER_LIMITER },
-      maximumRateLimitDelay: POLL_MS,
-      drainDelay: POLL_MS / 1000,
-      runRetryDelay: POLL_MS,
+      maximumRateLimitDelay: HELD_POLL_MS,
+      runRetryDelay: RETRY_MS,
       removeOnComplete: { count: 0 },
       removeOnFail: { count: 0 },
       skipVersionCheck: true,
@@ -300,7 +301,10 @@ export class CacheWorker {
       await pause(PROBE_MS, this.#closed.signal);
       try {
         if (this.#items.size > 0 || (await store.getHold(this.#queue)) === null) return;
-        for (const { session } of await this.#sessions.all()) {
+        const sessions = await this.#sessions.all();
+        // Closed since long: whether the cache is back, the next chunk will find out.
+        if (sessions.length === 0) return;
+        for (const { session } of sessions) {
           if (await session.answers(Date.now() + PROBE_TIMEOUT_MS)) return await this.#tellUp();
         }
       } catch (error) {

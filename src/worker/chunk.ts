@@ -7,6 +7,9 @@ import { OutcomeBatches } from './outcome-batches.js';
 import type { SharedSession } from './sessions.js';
 import type { CacheSlots } from './slots.js';
 
+/** How many files end before it is looked at whether fewer slots would do. */
+const FILES_PER_LOOK = 32;
+
 export interface ChunkDeps {
   store: Pick<WorkStore, 'record' | 'endChunk' | 'releaseChunk'>;
   slots: CacheSlots;
@@ -77,7 +80,7 @@ export async function runChunk(run: ChunkRun, abort: AbortController, deps: Chun
     for await (const outcome of flushFiles(shared.session, run.files, options, abort.signal)) {
       unfinished--;
       shared.wanted--;
-      slots.changed();
+      if (unfinished % FILES_PER_LOOK === 0) slots.changed();
       batches.add(endedBy(abort.signal.reason, outcome));
     }
   } finally {
