@@ -31,6 +31,7 @@ export class NfsClient implements LaneOwner {
   readonly #signals = new Map<AbortSignal, () => void>();
   readonly #verifiers = new Map<string, Set<string>>();
   #signalsLimit = 64;
+  /** Calls that wait or are in flight. */
   #active = 0;
   #down = false;
   #closed = false;
@@ -52,11 +53,6 @@ export class NfsClient implements LaneOwner {
     const xids = new XidSource();
     this.#lanes = addresses.slice(0, MAX_LANES).map((address) => new Lane(address, target, auth, xids, this));
     this.#spares = addresses.slice(MAX_LANES);
-  }
-
-  /** Calls that wait or are in flight. */
-  get active(): number {
-    return this.#active;
   }
 
   /** True if at least one address answers. */

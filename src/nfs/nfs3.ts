@@ -68,37 +68,41 @@ export const NFS3ERR_BADTYPE = 10007;
 export const NFS3ERR_JUKEBOX = 10008;
 
 /** nfsstat3 → name; a status that is not here is kept as its number. */
-export const NFSSTAT3: Readonly<Record<number, string>> = {
-  0: 'NFS3_OK',
-  1: 'NFS3ERR_PERM',
-  2: 'NFS3ERR_NOENT',
-  5: 'NFS3ERR_IO',
-  6: 'NFS3ERR_NXIO',
-  13: 'NFS3ERR_ACCES',
-  17: 'NFS3ERR_EXIST',
-  18: 'NFS3ERR_XDEV',
-  19: 'NFS3ERR_NODEV',
-  20: 'NFS3ERR_NOTDIR',
-  21: 'NFS3ERR_ISDIR',
-  22: 'NFS3ERR_INVAL',
-  27: 'NFS3ERR_FBIG',
-  28: 'NFS3ERR_NOSPC',
-  30: 'NFS3ERR_ROFS',
-  31: 'NFS3ERR_MLINK',
-  63: 'NFS3ERR_NAMETOOLONG',
-  66: 'NFS3ERR_NOTEMPTY',
-  69: 'NFS3ERR_DQUOT',
-  70: 'NFS3ERR_STALE',
-  71: 'NFS3ERR_REMOTE',
-  10001: 'NFS3ERR_BADHANDLE',
-  10002: 'NFS3ERR_NOT_SYNC',
-  10003: 'NFS3ERR_BAD_COOKIE',
-  10004: 'NFS3ERR_NOTSUPP',
-  10005: 'NFS3ERR_TOOSMALL',
-  10006: 'NFS3ERR_SERVERFAULT',
-  10007: 'NFS3ERR_BADTYPE',
-  10008: 'NFS3ERR_JUKEBOX',
-};
+export const NFSSTAT3: Readonly<Record<number, string>> = byNumber({
+  NFS3_OK,
+  NFS3ERR_PERM,
+  NFS3ERR_NOENT,
+  NFS3ERR_IO,
+  NFS3ERR_NXIO,
+  NFS3ERR_ACCES,
+  NFS3ERR_EXIST,
+  NFS3ERR_XDEV,
+  NFS3ERR_NODEV,
+  NFS3ERR_NOTDIR,
+  NFS3ERR_ISDIR,
+  NFS3ERR_INVAL,
+  NFS3ERR_FBIG,
+  NFS3ERR_NOSPC,
+  NFS3ERR_ROFS,
+  NFS3ERR_MLINK,
+  NFS3ERR_NAMETOOLONG,
+  NFS3ERR_NOTEMPTY,
+  NFS3ERR_DQUOT,
+  NFS3ERR_STALE,
+  NFS3ERR_REMOTE,
+  NFS3ERR_BADHANDLE,
+  NFS3ERR_NOT_SYNC,
+  NFS3ERR_BAD_COOKIE,
+  NFS3ERR_NOTSUPP,
+  NFS3ERR_TOOSMALL,
+  NFS3ERR_SERVERFAULT,
+  NFS3ERR_BADTYPE,
+  NFS3ERR_JUKEBOX,
+});
+
+function byNumber(numbers: Readonly<Record<string, number>>): Record<number, string> {
+  return Object.fromEntries(Object.entries(numbers).map(([name, number]) => [number, name]));
+}
 
 /** ftype3 */
 export const NF3REG = 1;

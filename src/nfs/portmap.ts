@@ -6,18 +6,14 @@ export const PMAP_PROG = 100000;
 export const PMAP_V2 = 2;
 export const RPCB_V3 = 3;
 export const RPCB_V4 = 4;
-export const PMAP_PORT = 111;
 
 export const PMAPPROC_NULL = 0;
-export const PMAPPROC_SET = 1;
-export const PMAPPROC_UNSET = 2;
 export const PMAPPROC_GETPORT = 3;
 export const PMAPPROC_DUMP = 4;
 /** The same number in versions 3 and 4. */
 export const RPCBPROC_GETADDR = 3;
 
 export const IPPROTO_TCP = 6;
-export const IPPROTO_UDP = 17;
 
 const MAX_NETID_BYTES = 64;
 const MAX_UADDR_BYTES = 256;

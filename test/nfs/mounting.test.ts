@@ -14,12 +14,9 @@ import {
   startFaultServer,
   writeExports,
 } from '../support/fault-server.js';
+import { limit } from './fixture.js';
 
 const run = promisify(execFile);
-
-function limit(ms = 10_000, signal?: AbortSignal): CallLimit {
-  return { deadlineAt: Date.now() + ms, signal };
-}
 
 async function serverOf(t: TestContext, script?: FaultScript): Promise<FaultServer> {
   const server = await startFaultServer(script);
