@@ -14,6 +14,8 @@ const LARGEST_BUFFER_BYTES = 256 * 1024 * 1024;
 /** Enough to keep storage busy that answers each fsync late; more would only share the same threads. */
 const FILES_AT_ONCE = 8;
 const LOCK_TIMEOUT_MS = 10_000;
+/** Of all files together; each takes two buffers. */
+const COPY_MEMORY_BYTES = 64 * 1024 * 1024;
 
 interface Options {
   poll?: number;
@@ -55,15 +57,17 @@ export function registerScrTransfer(program: Command, context: CliContext): void
       const log = (message: string): void => {
         context.stderr.write(`writeback scr-transfer: ${message}\n`);
       };
+      const bufferBytes =
+        options.buffer ?? fromEnv(context, 'SCR_FILE_BUF_SIZE', parseBuffer) ?? DEFAULT_BUFFER_BYTES;
+      const filesAtOnce = Math.floor(COPY_MEMORY_BYTES / (2 * bufferBytes));
       const result = await runScrDaemon(
         {
           transferFile: path,
           pollMs:
             1000 * (options.poll ?? fromEnv(context, 'SCR_TRANSFER_SECS', parsePoll) ?? DEFAULT_POLL_SECONDS),
-          bufferBytes:
-            options.buffer ?? fromEnv(context, 'SCR_FILE_BUF_SIZE', parseBuffer) ?? DEFAULT_BUFFER_BYTES,
+          bufferBytes,
           verify: options.verify ?? false,
-          filesAtOnce: FILES_AT_ONCE,
+          filesAtOnce: Math.max(1, Math.min(FILES_AT_ONCE, filesAtOnce)),
           lockTimeoutMs: LOCK_TIMEOUT_MS,
           log,
         },

@@ -22,7 +22,7 @@ export interface CopyRequest {
   resumeVersion: string | null;
   /**
    * `in-place` writes to the destination itself. `atomic` writes to a name of this attempt beside it and renames
-   * that in the end: the destination is never half a file, and has mode and mtime of the source.
+   * that in the end: the destination is never half a file, and has permissions and mtime of the source.
    */
   mode: 'in-place' | 'atomic';
   /** `atomic` only: tells this attempt's temporary file from others'. Letters, digits, "-" and "_", at most 64. */
@@ -186,6 +186,42 @@ async function openTemporary(place: Place, name: string, resume: boolean): Promi
 async function copyOpened(copy: Copy): Promise<CopyResult> {
   const { request, source, destination, before, size, throttle, signal } = copy;
   const version = `${before.ino}:${before.size}:${before.mtimeNs}`;
+  const from = await prepareDestination(copy, version);
+  const result: CopyResult = {
+    complete: false,
+    durableBytes: 0,
+    size,
+    mtimeMs: Number(before.mtimeMs),
+    version,
+    crc32: null,
+  };
+  const report = (position: number): void => {
+    // Less than everything, as long as a check or the rename may still fail.
+    if (position >= size) return;
+    result.durableBytes = position;
+    copy.onDurable(position, version);
+  };
+  report(from);
+  const wantsCrc = request.verify === 'crc32';
+  const prefixCrc = wantsCrc
+    ? await checksum(source.file, from, request.bufferBytes, throttle, signal)
+    : null;
+  if (wantsCrc && prefixCrc === null) return result;
+  const { durable, crc } = await pumped(copy, { from, to: size, crc: prefixCrc }, report);
+  if (durable < size) return result;
+
+  await checkSource(copy);
+  // Nothing was pumped into an empty file, or into one that was resumed at its end.
+  if (from === size) await destination.file.sync();
+  if (!(await isVerified(copy, crc))) return result;
+  // In place, the name may be new. A renamed file's directory is synced after the rename.
+  if (request.mode === 'in-place') await destination.place.syncDirectory();
+  return { ...result, complete: true, durableBytes: size, crc32: crc };
+}
+
+/** Cuts the destination down to what can be continued. Resolves to how many bytes that is. */
+async function prepareDestination(copy: Copy, version: string): Promise<number> {
+  const { request, destination, before, size } = copy;
   const target = await destination.file.stat({ bigint: true });
   if (target.dev === before.dev && target.ino === before.ino) {
     throw new CopyError('EINVAL', `${request.source} and ${request.destination} are the same file`);
@@ -195,35 +231,15 @@ async function copyOpened(copy: Copy): Promise<CopyResult> {
   const isSame = request.resumeVersion === null || request.resumeVersion === version;
   const from = isThere && isSame ? request.resumeAt : 0;
   if (Number(target.size) > from) await destination.file.truncate(from);
+  return from;
+}
 
-  let reported = from;
-  const report = (position: number): void => {
-    // Less than everything, as long as a check or the rename may still fail.
-    if (position >= size) return;
-    reported = position;
-    copy.onDurable(position, version);
-  };
-  report(from);
-  const result = {
-    complete: false,
-    durableBytes: from < size ? from : 0,
-    size,
-    mtimeMs: Number(before.mtimeMs),
-    version,
-    crc32: null,
-  };
-  const wantsCrc = request.verify === 'crc32';
-  const buffer = request.bufferBytes;
-  const prefixCrc = wantsCrc ? await checksum(source.file, from, buffer, throttle, signal) : null;
-  if (wantsCrc && prefixCrc === null) return result;
-  const range = { from, to: size, crc: prefixCrc };
-  const { durable, crc } = await pumped(copy, range, report);
-  result.durableBytes = Math.min(reported, durable);
-  if (durable < size) return result;
-
-  await checkSource(copy);
-  // Nothing was pumped into an empty file, or into one that was resumed at its end.
-  if (from === size) await destination.file.sync();
+/**
+ * Compares the destination with what was read. False if the signal was aborted.
+ * @param crc CRC-32 of what was read; null: only the size is compared
+ */
+async function isVerified(copy: Copy, crc: number | null): Promise<boolean> {
+  const { request, destination, size, throttle, signal } = copy;
   const stored = await destination.file.stat();
   if (stored.size !== size) {
     throw new CopyError(
@@ -232,18 +248,12 @@ async function copyOpened(copy: Copy): Promise<CopyResult> {
       { phase: 'verify' },
     );
   }
-  if (wantsCrc) {
-    const storedCrc = await checksum(destination.file, size, buffer, throttle, signal);
-    if (storedCrc === null) return result;
-    if (storedCrc !== crc) {
-      throw new CopyError('VERIFY_FAILED', `${request.destination} differs from what was read (CRC-32)`, {
-        phase: 'verify',
-      });
-    }
-  }
-  // In place, the name may be new. A renamed file's directory is synced after the rename.
-  if (request.mode === 'in-place') await destination.place.syncDirectory();
-  return { ...result, complete: true, durableBytes: size, crc32: crc };
+  if (crc === null) return true;
+  const storedCrc = await checksum(destination.file, size, request.bufferBytes, throttle, signal);
+  if (storedCrc === null || storedCrc === crc) return storedCrc !== null;
+  throw new CopyError('VERIFY_FAILED', `${request.destination} differs from what was read (CRC-32)`, {
+    phase: 'verify',
+  });
 }
 
 async function pumped(
@@ -283,7 +293,8 @@ async function checkSource(copy: Copy): Promise<void> {
 /** The temporary file gets the source's mode and time, then the destination's name; then the directory is durable. */
 async function putInPlace(copy: Copy): Promise<void> {
   const { destination, before } = copy;
-  await destination.file.chmod(Number(before.mode & 0o7777n));
+  // Not set-uid and its kin: the copy may have another owner than the source.
+  await destination.file.chmod(Number(before.mode & 0o777n));
   await destination.file.utimes(Number(before.atimeNs) / 1e9, Number(before.mtimeNs) / 1e9);
   await destination.file.sync();
   await fs.rename(destination.place.address(destination.name), destination.place.address());

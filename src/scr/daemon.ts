@@ -106,8 +106,8 @@ class ScrDaemon {
     try {
       let order: Order = 'wait';
       while (order !== 'exit' && !this.#signal.aborted) {
-        this.#watch();
         order = await this.#look();
+        this.#watch();
         if ((order === 'stop' || order === 'blind') && this.#copying > 0) await this.#stopCopies();
         else if (order !== 'exit') {
           this.#startCopies();
@@ -358,9 +358,11 @@ class ScrDaemon {
         this.#news.ring();
       });
       this.#watcher.on('error', forget);
+      // Something may have happened before.
+      this.#news.ring();
     } catch {
       // Not every file system can be watched; the poll time holds without it.
-      this.#watcher = null;
+      forget();
     }
   }
 

@@ -6,6 +6,7 @@ import type { Tree } from './tree.js';
 
 /** A write within one page is done or not done, whatever happens to the process. */
 const PAGE_BYTES = 4096;
+const INTENTION_FLAGS = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW;
 
 /**
  * The file through which the SCR library and its transfer daemon talk. Every use is one read, change and write under
@@ -37,12 +38,13 @@ export class TransferFile {
     const file = await this.#openLocked();
     try {
       const before = await readAll(file);
-      const tree = this.#known?.bytes.equals(before) ? this.#known.tree : await this.#decode(before);
+      const known = this.#known?.bytes.equals(before) ? this.#known.tree : null;
+      const { tree, isMended } = known ? { tree: known, isMended: false } : await this.#decode(before);
       // Forgotten until it is known again: a failure below may leave tree and file different.
       this.#known = null;
       const { changed, result } = change(tree);
       let bytes = before;
-      if (changed || before.length === 0) {
+      if (changed || isMended || before.length === 0) {
         bytes = encodeTree(tree);
         await this.#rewrite(file, before, bytes);
       }
@@ -74,20 +76,21 @@ export class TransferFile {
     }
   }
 
-  async #decode(bytes: Buffer): Promise<Tree> {
+  async #decode(bytes: Buffer): Promise<{ tree: Tree; isMended: boolean }> {
     try {
-      return decode(bytes);
+      return { tree: decode(bytes), isMended: false };
     } catch (error) {
       const intended = await fs.readFile(this.#intention).catch(() => null);
       if (intended === null || !isTornRewrite(bytes, intended)) throw error;
-      return decodeTree(intended);
+      return { tree: decodeTree(intended), isMended: true };
     }
   }
 
   async #rewrite(file: fs.FileHandle, before: Buffer, after: Buffer): Promise<void> {
     const mayBeTorn = after.length > PAGE_BYTES;
     // Without room for it the rewrite goes on as the C library's does.
-    if (mayBeTorn) await fs.writeFile(this.#intention, after).catch(() => undefined);
+    if (mayBeTorn)
+      await fs.writeFile(this.#intention, after, { flag: INTENTION_FLAGS }).catch(() => undefined);
     try {
       await writeAt(file, after, 0);
       if (after.length < before.length) await file.truncate(after.length);

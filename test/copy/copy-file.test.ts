@@ -257,9 +257,9 @@ for (const mode of ['in-place', 'atomic'] as const) {
 }
 
 describe('an atomic copy', () => {
-  test('has mode and time of its source', async () => {
+  test('has permissions and time of its source, but not its set-uid bit', async () => {
     await write('x');
-    await fs.chmod(path('in/file'), 0o640);
+    await fs.chmod(path('in/file'), 0o4640);
     await fs.utimes(path('in/file'), 1_600_000_000.25, 1_600_000_001.5);
     await copy({ mode: 'atomic' });
     const { mode, mtimeMs } = await fs.stat(path('out/deep/er/file'));
