@@ -5,21 +5,18 @@ import type { ListReader } from './flush-lists.js';
 
 const NUL = 0x00;
 
-export interface IntakeLimits {
-  limits: ApiLimits;
-  /** How many more files the queue of the cache takes. */
-  room: () => number;
-}
-
 /**
- * Puts every path of a body into the intake, as it arrives and no faster than the store takes it.
+ * Puts every path of a body into the intake, as it arrives and no faster than the store takes it. `room` is how many
+ * more files the queue of the cache takes.
+ *
  * @throws {BrokerError} what `chunks`, `reader` and the intake throw, PATH_TOO_LONG, TOO_MANY_FILES, VALIDATION, QUEUE_FULL
  */
 export async function takeFiles(
   intake: JobIntake,
   chunks: AsyncIterable<Uint8Array>,
   reader: ListReader,
-  { limits, room }: IntakeLimits,
+  limits: ApiLimits,
+  room: number,
 ): Promise<void> {
   const take = async (paths: Iterable<Uint8Array>) => {
     for (const path of paths) {
@@ -28,7 +25,7 @@ export async function takeFiles(
       const full = intake.add(path);
       if (full !== undefined) await full;
     }
-    if (intake.filesAdded > room()) throw queueFull();
+    if (intake.filesAdded > room) throw queueFull();
   };
   for await (const chunk of chunks) await take(reader.push(chunk));
   await take(reader.end());

@@ -164,12 +164,23 @@ export function sendProblem(error: unknown, request: FastifyRequest, reply: Fast
 function toProblem(refusal: BrokerError, request: FastifyRequest): Problem {
   const instance = request.url.split('?', 1)[0] as string;
   const document = problem(refusal.code, refusal.message, instance, request.id);
-  if (refusal instanceof ValidationError) document.errors = refusal.items;
-  if (refusal.pointer === undefined) return document;
-  const line = /^line (\d+)$/.exec(refusal.pointer);
+  const { pointer } = refusal;
+  const line = /^line (\d+)$/.exec(pointer ?? '');
+  const parameter = queryParameter(request, pointer);
   if (line) document.errors = [{ detail: refusal.message, line: Number(line[1]) }];
-  else document.pointer = refusal.pointer;
+  else if (parameter !== undefined) document.errors = [{ detail: refusal.message, parameter }];
+  else {
+    if (refusal instanceof ValidationError) document.errors = refusal.items;
+    if (pointer !== undefined) document.pointer = pointer;
+  }
   return document;
+}
+
+/** What a JSON request has in its body, the request for a streamed list has in its query. */
+function queryParameter(request: FastifyRequest, pointer: string | undefined): string | undefined {
+  const name = pointer?.slice(1);
+  const query = request.query as Record<string, unknown> | null;
+  return name !== undefined && query !== null && Object.hasOwn(query, name) ? name : undefined;
 }
 
 function causeText(refusal: BrokerError): string | undefined {

@@ -76,6 +76,14 @@ export function refuseOtherMethods(app: FastifyInstance): void {
   });
 }
 
+/** For what would make new work. @throws {BrokerError} SHUTTING_DOWN */
+export function refuseWhileShuttingDown({ shuttingDown }: RouteContext): void {
+  if (!shuttingDown()) return;
+  throw new BrokerError('SHUTTING_DOWN', 'The service is shutting down and takes no new work. Try again.', {
+    retryAfterSeconds: 5,
+  });
+}
+
 /**
  * A page of another site can make a browser send a form to this service, which has no login that would stop it.
  * Browsers say where a request comes from (Fetch Metadata); over plain HTTP to another host only by `Origin`.

@@ -24,7 +24,8 @@ export class Waiters {
     response: ServerResponse,
     wait: (signal: AbortSignal) => Promise<void>,
   ): Promise<void> {
-    if (this.#released) return;
+    // A client that has left already would not tell again.
+    if (this.#released || response.destroyed) return;
     if (this.#waiting.size >= this.#max) {
       throw new BrokerError(
         'TOO_MANY_WAITERS',

@@ -281,6 +281,18 @@ test('faults in the query of a list name the parameter', async (t) => {
     const problem = await api.refused('VALIDATION', list('/a\n', query));
     assert.equal(problem.errors?.[0]?.parameter, parameter, problem.detail);
   }
+  const elsewhere: [string, string, string][] = [
+    ['ADDRESS_NOT_ALLOWED', '/v1/flushes?cache=10.9.9.9&export=/x', 'cache'],
+    ['UNKNOWN_CACHE', '/v1/flushes?cache=no+host&export=/x', 'cache'],
+    ['UNKNOWN_EXPORT', '/v1/flushes?cache=projects&export=/x', 'export'],
+    ['VALIDATION', '/v1/flushes?cache=projects&export=/exp1/..', 'export'],
+    ['VALIDATION', '/v1/flushes?cache=projects&export=/exp1&dialect=rfc1813', 'dialect'],
+    ['VALIDATION', '/v1/flushes?cache=scratch&export=/x&pathsAre=client', 'pathsAre'],
+  ];
+  for (const [code, url, parameter] of elsewhere) {
+    const problem = await api.refused(code as never, { ...list('/a\n'), url });
+    assert.deepEqual([problem.errors?.[0]?.parameter, problem.pointer], [parameter, undefined]);
+  }
   const missing = await api.refused('VALIDATION', { ...list('/a\n'), url: '/v1/flushes' });
   assert.deepEqual(
     missing.errors?.map(({ parameter }) => parameter),

@@ -30,7 +30,7 @@ interface Message {
   error?: { message: string };
 }
 
-const WAIT_MS = 20_000;
+const WAIT_MS = 60_000;
 
 /** Path of an installed Chromium, or null. */
 export function findChromium(): string | null {

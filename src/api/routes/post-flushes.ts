@@ -21,6 +21,7 @@ import { queueFull, takeFiles } from '../flush-intake.js';
 import { FlushJsonReader } from '../flush-json.js';
 import { NdjsonListReader, TextListReader } from '../flush-lists.js';
 import { ValidationError, validationError } from '../problem.js';
+import { refuseWhileShuttingDown } from '../request-rules.js';
 import type { Target } from '../target.js';
 
 const JSON_TYPE = 'application/json';
@@ -103,15 +104,7 @@ export function postFlushes(context: RouteContext) {
       },
     },
     async handler(request, reply) {
-      if (context.shuttingDown()) {
-        throw new BrokerError(
-          'SHUTTING_DOWN',
-          'The service is shutting down and takes no new work. Try again.',
-          {
-            retryAfterSeconds: 5,
-          },
-        );
-      }
+      refuseWhileShuttingDown(context);
       const intake = store.openIntake();
       let job: Job;
       try {
@@ -132,7 +125,7 @@ export function postFlushes(context: RouteContext) {
     requireNoQuery(request.query);
     const reader = new FlushJsonReader({ maxPathBytes: limits.pathBytes, maxRestBytes: REST_BYTES });
     const chunks = bodyChunks(request.raw, bodyLimits(limits, limits.jsonBodyBytes, SEND_STREAMED));
-    await takeFiles(intake, chunks, reader, { limits, room: () => Number.POSITIVE_INFINITY });
+    await takeFiles(intake, chunks, reader, limits, Number.POSITIVE_INFINITY);
     const parsed = bodySchema.safeParse(reader.rest());
     if (!parsed.success) throw validationError(parsed.error.issues, 'body');
     const body = parsed.data;
@@ -160,8 +153,7 @@ export function postFlushes(context: RouteContext) {
       : new TextListReader(query.delimiter ?? 'newline', limits.pathBytes);
     const hint = 'Send the list in parts, each as a job of its own.';
     const chunks = bodyChunks(request.raw, bodyLimits(limits, limits.streamedBodyBytes, hint));
-    const room = await roomIn(target);
-    await takeFiles(intake, chunks, reader, { limits, room: () => room });
+    await takeFiles(intake, chunks, reader, limits, await roomIn(target));
     if (intake.filesAdded === 0) {
       throw new BrokerError(
         'EMPTY_LIST',

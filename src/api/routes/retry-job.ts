@@ -1,12 +1,12 @@
-import { BrokerError } from '../../model/errors.js';
 import { jobSchema } from '../../model/job.js';
 import { EXAMPLE_JOB_ID, jobParamsSchema } from '../../model/requests.js';
 import { entityTag } from '../conditional.js';
 import { operation, type RouteContext } from '../deps.js';
 import { QUEUED_JOB_EXAMPLE } from '../examples.js';
+import { refuseWhileShuttingDown } from '../request-rules.js';
 
 /** POST /v1/jobs/{id}/retry */
-export function retryJob({ store, shuttingDown }: RouteContext) {
+export function retryJob(context: RouteContext) {
   return operation({
     method: 'POST',
     url: '/v1/jobs/:id/retry',
@@ -42,16 +42,8 @@ export function retryJob({ store, shuttingDown }: RouteContext) {
       },
     },
     async handler(request, reply) {
-      if (shuttingDown()) {
-        throw new BrokerError(
-          'SHUTTING_DOWN',
-          'The service is shutting down and takes no new work. Try again.',
-          {
-            retryAfterSeconds: 5,
-          },
-        );
-      }
-      const job = await store.retry(request.params.id);
+      refuseWhileShuttingDown(context);
+      const job = await context.store.retry(request.params.id);
       return reply
         .code(202)
         .header('location', `/v1/jobs/${encodeURIComponent(job.id)}`)
