@@ -77,25 +77,11 @@ export class Intake implements JobIntake {
       throw new BrokerError('EMPTY_LIST', 'The list names no file and no directory.');
     }
     const queue = queueName(job.cache, job.adHocCache !== null);
-    await guarded(async () => {
-      if (this.#paths.length > 0) this.#writeChunk();
-      if (this.#duplicateCount > 0) this.#writeDuplicates();
-      await Promise.all(this.#writes);
-      if (this.#failure) throw this.#failure;
-      const reply = await this.#commands.onJob(
-        'wbCommit',
-        this.#id,
-        queue,
-        ...this.#commitArguments(job, queue),
-      );
-      if (String(reply) !== 'ok') {
-        throw new BrokerError(
-          'STORE_UNAVAILABLE',
-          'The list took too long to arrive and has expired. Send it again.',
-        );
-      }
-    });
-    this.#end();
+    try {
+      await guarded(() => this.#commit(job, queue));
+    } finally {
+      this.#end();
+    }
     // From here on it is a job, whatever happens: what cannot be handed over now is handed over by the sweeper.
     await this.#queues.handOver(this.#id, queue).catch(() => {});
     return this.#load(this.#id);
@@ -107,6 +93,25 @@ export class Intake implements JobIntake {
     if (this.#chunks === 0) return;
     // The script leaves a job alone: the commit whose reply was lost may have made it one. What cannot be removed now expires.
     await this.#commands.onJob('wbAbort', this.#id, '-').catch(() => {});
+  }
+
+  async #commit(job: NewJob, queue: string): Promise<void> {
+    if (this.#paths.length > 0) this.#writeChunk();
+    if (this.#duplicateCount > 0) this.#writeDuplicates();
+    await Promise.all(this.#writes);
+    if (this.#failure) throw this.#failure;
+    const reply = await this.#commands.onJob(
+      'wbCommit',
+      this.#id,
+      queue,
+      ...this.#commitArguments(job, queue),
+    );
+    if (String(reply) !== 'ok') {
+      throw new BrokerError(
+        'STORE_UNAVAILABLE',
+        'The list took too long to arrive and has expired. Send it again.',
+      );
+    }
   }
 
   #end(): void {

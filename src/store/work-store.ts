@@ -35,6 +35,7 @@ const LEASE_MARGIN_MS = 1000;
 const SHORTEST_HOLD_MS = 1000;
 const LONGEST_HOLD_MS = 30_000;
 const RESYNC_MS = 15_000;
+const ENDINGS_RECHECK_MS = 3000;
 const ACTIVE = STATE_BYTES.active.charCodeAt(0);
 
 /** The store as a worker uses it; one per process. */
@@ -83,23 +84,44 @@ class RedisWorkStore implements WorkStore {
       });
     };
     const unlisten = this.#subscriptions.listen(this.#commands.keys.registry, look, look);
-    const timer = setInterval(look, RESYNC_MS);
-    timer.unref();
-    this.#timers.add(timer);
+    const stopLooking = this.#every(RESYNC_MS, look);
     look();
     return () => {
       ended = true;
       unlisten();
-      clearInterval(timer);
-      this.#timers.delete(timer);
+      stopLooking();
     };
   }
 
   watchEndings(onEnd: (jobId: string, why: 'canceled' | 'expired') => void): () => void {
-    return this.#subscriptions.listen(this.#commands.keys.endings, (message) => {
-      const [jobId = '', why] = message.split(' ');
+    const tell = (jobId: string, why: string | null | undefined): void => {
       if (why === 'canceled' || why === 'expired') onEnd(jobId, why);
-    });
+    };
+    const { redis, keys } = this.#commands;
+    let ended = false;
+    const read = async (): Promise<void> => {
+      for (const jobId of await redis.smembers(keys.ending)) {
+        const why = await redis.hget(keys.job(jobId), 'ending');
+        if (!ended) tell(jobId, why);
+      }
+    };
+    // A message can be lost while Redis is away, and a worker whose flushes all hang records nothing for long.
+    const look = (): void => {
+      read().catch((error: unknown) => {
+        if (!ended) this.#options.onError?.(error, 'looking for jobs that are ending');
+      });
+    };
+    const unlisten = this.#subscriptions.listen(
+      keys.endings,
+      (message) => tell(message.split(' ')[0] ?? '', message.split(' ')[1]),
+      look,
+    );
+    const stopLooking = this.#every(ENDINGS_RECHECK_MS, look);
+    return () => {
+      ended = true;
+      unlisten();
+      stopLooking();
+    };
   }
 
   async beginChunk(jobId: string, chunk: number): Promise<ChunkRun | null> {
@@ -277,6 +299,16 @@ class RedisWorkStore implements WorkStore {
     this.#subscriptions.close();
     await this.#queues.close();
     disconnect(this.#commands.redis);
+  }
+
+  #every(ms: number, work: () => void): () => void {
+    const timer = setInterval(work, ms);
+    timer.unref();
+    this.#timers.add(timer);
+    return () => {
+      clearInterval(timer);
+      this.#timers.delete(timer);
+    };
   }
 
   /** Null: there is no such job, or it has ended. */

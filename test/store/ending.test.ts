@@ -63,6 +63,22 @@ test('a job canceled at work waits for what its workers have in hand, and they a
   assert.equal(job.progress.filesCanceled, 999);
 });
 
+test('a worker learns of a cancel also when the message was lost', async () => {
+  const id = await submit(t.store, manyPaths(10));
+  const run = await begin(t.work, id, 0);
+  const client = t.redis.client();
+  await client.hset(t.keys.job(id), 'ending', 'canceled', 'state', 'canceling');
+  await client.sadd(t.keys.ending, id);
+  const told: string[] = [];
+  const stop = t.work.watchEndings((jobId, why) => told.push(`${jobId} ${why}`));
+  await until('to be told', () => told.includes(`${id} canceled`));
+  stop();
+  await t.work.record(
+    run,
+    run.files.map((file) => result(file)),
+  );
+});
+
 test('a chunk released into a canceled job ends it', async () => {
   const id = await submit(t.store, manyPaths(10));
   const run = await begin(t.work, id, 0);
