@@ -5,7 +5,6 @@ import { openPlace, openRegular, type Place } from './place.js';
 import { checksum, pump } from './pump.js';
 import type { Throttle } from './throttle.js';
 
-export const DEFAULT_BUFFER_BYTES = 1024 * 1024;
 const NAME_MAX = 255;
 
 export interface CopyRequest {
