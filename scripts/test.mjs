@@ -37,6 +37,11 @@ ensureDebianPackages([
     needed: 'the tests against a real NFS server are skipped',
   },
   { command: 'rpcbind', package: 'rpcbind', needed: 'the tests against a real portmapper are skipped' },
+  {
+    command: 'chromium',
+    package: 'chromium',
+    needed: 'the tests of the page /docs in a browser are skipped',
+  },
   { command: 'nfs-ls', package: 'libnfs-utils', needed: 'the tests with an independent client are skipped' },
 ]);
 
