@@ -72,8 +72,10 @@ is_server() { [ ! -e /proc/self/cmdline ] || grep -Eqa 'redis|valkey' "/proc/$1/
 exec 3<&0 8<>owner.lock 9<>server.lock
 if ! flock -n 8; then
   holder=$(cat owner.lock)
-  [ -n "$holder" ] && kill -0 "$holder" 2>/dev/null && exit ${EXIT_IN_USE}
-  try 8 150 || exit ${EXIT_IN_USE}
+  tries=150
+  # Briefly too if it lives: it may be dying, or dead and not yet reaped.
+  [ -n "$holder" ] && kill -0 "$holder" 2>/dev/null && tries=20
+  try 8 $tries || exit ${EXIT_IN_USE}
 fi
 echo "$owner" >owner.lock
 if ! flock -n 9; then

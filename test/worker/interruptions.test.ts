@@ -168,3 +168,14 @@ test('a restart of the NFS server under a job is a warning on it', async (t) => 
   assert.equal(job.state, 'succeeded');
   assert.ok(job.warnings.some(({ code }) => code === 'SERVER_RESTARTED'));
 });
+
+test('a chunk whose workers died twice is tried again all the same', async (t) => {
+  const rig = await startRig(t, { synthetic: 20 });
+  const id = await rig.submit(numbered(20));
+  const redis = rig.test.redis.client();
+  const item = `${rig.test.work.bullPrefix}:${rig.queue}:${id}-0`;
+  await until('it is queued', async () => (await redis.exists(item)) === 1);
+  await redis.hset(item, 'stc', 2);
+  rig.startWorker();
+  assert.equal((await rig.ended(id)).progress.filesSucceeded, 20);
+});

@@ -16,6 +16,7 @@ import { queueName } from '../../src/store/keys.js';
 import type { NewJob } from '../../src/store/types.js';
 import { FlushWorker, type WorkerOptions } from '../../src/worker/worker.js';
 import { newJob, openTestStore, submit, type TestStore, until } from '../store/fixture.js';
+import type { TestRedisOptions } from '../support/redis.js';
 
 /** A simulated cache, a store over a Redis of its own, and as many workers as a test wants. */
 export interface Rig {
@@ -47,6 +48,7 @@ export interface RigOptions {
   synthetic?: number;
   limits?: Partial<CacheConfig['limits']>;
   callTimeoutSeconds?: number;
+  redis?: TestRedisOptions;
 }
 
 const FOREVER_MS = 3600_000;
@@ -72,7 +74,11 @@ export async function startRig(t: TestContext, options: RigOptions = {}): Promis
     limits: options.limits,
     callTimeoutSeconds: options.callTimeoutSeconds,
   });
-  const test = await openTestStore({ store: { caches: [config] }, sweeper: { intervalMs: 100 } });
+  const test = await openTestStore({
+    ...(options.redis && { redis: options.redis }),
+    store: { caches: [config] },
+    sweeper: { intervalMs: 100 },
+  });
   test.sweeper.start();
   const workers: FlushWorker[] = [];
   t.after(async () => {

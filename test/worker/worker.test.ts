@@ -141,3 +141,16 @@ test('an address that a request named is served as soon as its first job is ther
   const id = await rig.submit(numbered(5), { cache: '127.0.0.1', adHocCache });
   assert.equal((await rig.ended(id)).state, 'succeeded');
 });
+
+test('on a Redis Cluster it is all the same', async (t) => {
+  const rig = await startRig(t, {
+    synthetic: 1500,
+    redis: { cluster: true },
+    limits: { filesPerSecond: 5000 },
+  });
+  rig.startWorker();
+  const id = await rig.submit([], { directories: [{ path: '/', include: [], exclude: [] }] });
+  const job = await rig.ended(id);
+  assert.equal(job.state, 'succeeded');
+  assert.equal(job.progress.filesSucceeded, 1500);
+});
