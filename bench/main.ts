@@ -1,15 +1,18 @@
+import { execFile } from 'node:child_process';
 import { cpus, release } from 'node:os';
-import { parseArgs } from 'node:util';
+import { fileURLToPath } from 'node:url';
+import { parseArgs, promisify } from 'node:util';
+import { benchCopy } from './copy.js';
 import { benchLatency } from './latency.js';
 import { benchRaw } from './raw.js';
 import { benchWholePath } from './whole-path.js';
 
 /**
- * `npm run bench [-- --only raw,latency,path] [--files 1000,100000,1000000]`: everything on loopback and in one run, so
+ * `npm run bench [-- --only raw,latency,path,store,copy] [--files 1000,100000,1000000]`: everything on loopback and in one run, so
  * that the ratios compare like with like. Prints tables as it goes, and all of it as JSON at the end.
  */
 
-const PARTS = ['raw', 'latency', 'path'];
+const PARTS = ['raw', 'latency', 'path', 'store', 'copy'];
 
 const { values } = parseArgs({
   options: {
@@ -65,6 +68,23 @@ if (parts.includes('path')) {
     console.table({ ...row, statusPollP50Ms: statusPollMs.p50, statusPollP99Ms: statusPollMs.p99 });
   }
   results.wholePath = rows;
+}
+
+if (parts.includes('store')) {
+  // In a process of its own, whose memory is then that of the store alone.
+  const program = fileURLToPath(new URL('store.js', import.meta.url));
+  const { stdout } = await promisify(execFile)(process.execPath, [program, '1000000', 'durable']);
+  const store = JSON.parse(stdout) as Record<string, unknown>;
+  results.store = store;
+  console.log('\nThe store alone: a million files with names, sizes and times as various as real ones');
+  console.table(store);
+}
+
+if (parts.includes('copy')) {
+  const copy = await benchCopy();
+  results.copy = copy;
+  console.log('\nThe copier and the SCR daemon');
+  for (const part of Object.values(copy)) console.table(part);
 }
 
 console.log(`\n${JSON.stringify(results, null, 2)}`);
