@@ -17,7 +17,7 @@ import { DIRECTORY_AGE_MS, Directory } from './directory-cache.js';
 import { Fault, statusFault } from './fault.js';
 import { seconds } from './file-task.js';
 import { type GlobFilter, globFilter } from './globs.js';
-import { PathForms, quoted } from './path-forms.js';
+import { PathForms, quoted, shown } from './path-forms.js';
 import type { Resolver } from './resolver.js';
 import { Retries } from './retries.js';
 import type { FlushSession } from './session.js';
@@ -41,6 +41,7 @@ export type ExpandOptions = Pick<
 /** A deeper tree is taken for a mistake, e.g. of a server that shows a directory within itself. */
 const MAX_DEPTH = 256;
 const MAX_PATH_LENGTH = 4096;
+const MAX_NAME_BYTES = 255;
 /** How often a directory is begun anew because the server no longer knows its own cookie. */
 const MAX_RESTARTS = 8;
 
@@ -52,7 +53,7 @@ const MAX_RESTARTS = 8;
  * what they lead to is either listed by itself or was not asked for. What cannot be listed comes out as `failed`
  * or, after `fileTimeoutMs` for one answer, `expired`. Such outcomes have the index -1.
  *
- * @throws the reason of `signal`; {TargetDownError} as `flushFiles` does
+ * @throws the reason of `signal`; {TargetDownError} as `flushFiles` does; Error if the session is closed meanwhile
  */
 export async function* expandDirectory(
   session: FlushSession,
@@ -90,7 +91,6 @@ interface Level {
   /** Cookies of this pass: one that comes twice leads in a circle. */
   cookies: Set<string>;
   restarts: number;
-  retries: Retries;
 }
 
 class Expansion extends Alarm {
@@ -147,10 +147,11 @@ class Expansion extends Alarm {
           continue;
         }
         const failed = await this.#turnPage(level);
-        if (failed !== null) {
-          const path = level.below === '' ? this.#path : `${this.#prefix}/${level.below}`;
-          yield this.outcome(path, failed.state, failed.error);
-          levels.pop();
+        if (failed === null) continue;
+        levels.pop();
+        if (level.below === '') yield this.outcome(this.#path, failed.state, failed.error);
+        else if (failed.error.code !== 'ENOENT') {
+          yield this.outcome(`${this.#prefix}/${level.below}`, failed.state, failed.error);
         }
         continue;
       }
@@ -159,7 +160,7 @@ class Expansion extends Alarm {
       if (name === '.' || name === '..') continue;
       const below = level.below === '' ? name : `${level.below}/${name}`;
       const path = `${this.#prefix}/${below}`;
-      if (name === '' || name.includes('/') || name.includes('\0')) {
+      if (name === '' || name.includes('/') || name.includes('\0') || entry.name.length > MAX_NAME_BYTES) {
         const message = `the server lists an entry with the impossible name ${quoted(name)}`;
         yield this.outcome(path, 'failed', fault('PROTOCOL_ERROR', message));
         continue;
@@ -174,11 +175,8 @@ class Expansion extends Alarm {
       if (known.type === NF3DIR && known.handle !== null) {
         if (filter.prunes(below)) continue;
         if (levels.length >= MAX_DEPTH || path.length > MAX_PATH_LENGTH) {
-          yield this.outcome(
-            path,
-            'failed',
-            fault('ENAMETOOLONG', `the tree is deeper than ${MAX_DEPTH} levels`),
-          );
+          const message = `the tree is deeper than ${MAX_DEPTH} levels or ${MAX_PATH_LENGTH} characters`;
+          yield this.outcome(path, 'failed', fault('ENAMETOOLONG', message));
           continue;
         }
         const { directory } = level;
@@ -201,7 +199,6 @@ class Expansion extends Alarm {
       seen: null,
       cookies: new Set(),
       restarts: 0,
-      retries: new Retries(this.#session.retry),
     };
   }
 
@@ -230,7 +227,7 @@ class Expansion extends Alarm {
       if (reply instanceof Fault || reply.status === NFS3_OK || reply.status === NFS3ERR_BAD_COOKIE)
         return reply;
       if (plus && reply.status === NFS3ERR_NOTSUPP) return reply;
-      const call = `${plus ? 'READDIRPLUS' : 'READDIR'} of /${level.directory.path}`;
+      const call = `${plus ? 'READDIRPLUS' : 'READDIR'} of /${shown(level.directory.path)}`;
       return statusFault(reply.status, 'expand', call);
     }, level);
     if ('state' in page) {
@@ -243,7 +240,7 @@ class Expansion extends Alarm {
       return this.#restart(level, null, level.directory);
     }
     if (page.status === NFS3ERR_BAD_COOKIE) {
-      const call = `listing of /${level.directory.path}`;
+      const call = `listing of /${shown(level.directory.path)}`;
       const { error } = statusFault(page.status, 'expand', call);
       return this.#restart(level, { state: 'failed', error, remedy: 'none' }, level.directory);
     }
@@ -258,7 +255,7 @@ class Expansion extends Alarm {
           state: 'failed',
           error: fault(
             'PROTOCOL_ERROR',
-            `the server's listing of /${level.directory.path} leads in a circle`,
+            `the server's listing of /${shown(level.directory.path)} leads in a circle`,
           ),
           remedy: 'none',
         };
@@ -330,7 +327,7 @@ class Expansion extends Alarm {
    * @param level whose handle the call uses: if that is stale, it is the caller who looks up again
    */
   async #asked<T extends object>(ask: () => Promise<T | Fault>, level?: Level): Promise<T | Failure> {
-    const retries = level?.retries ?? new Retries(this.#session.retry);
+    let retries: Retries | null = null;
     const since = Date.now();
     for (;;) {
       this.#signal.throwIfAborted();
@@ -352,9 +349,11 @@ class Expansion extends Alarm {
         const message = `not listed within ${seconds(now - since)}: ${error.message}`;
         return { state: 'expired', error: { ...error, code: 'DEADLINE', message }, remedy: 'none' };
       }
+      if (error.code === 'CANCELED') throw new Error(error.message);
+      if (remedy === 'lookup' && level !== undefined) return { state: 'failed', error, remedy };
+      retries ??= new Retries(this.#session.retry);
       const pauseMs = retries.pauseMs(reply, 0);
       if (pauseMs === null) return { state: 'failed', error, remedy: 'none' };
-      if (remedy === 'lookup' && level !== undefined) return { state: 'failed', error, remedy };
       this.#session.retries++;
       await this.#pause(pauseMs);
     }

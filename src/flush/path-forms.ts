@@ -61,7 +61,7 @@ export class PathForms {
     return new Fault(
       'OUTSIDE_EXPORT',
       'intake',
-      `/${inNamespace} is not below the export ${this.exportPath} (pathsAre: ${this.pathsAre})${this.#looksLike(tidy) || RELATIVE_HINT}`,
+      `/${shown(inNamespace)} is not below the export ${this.exportPath} (pathsAre: ${this.pathsAre})${this.#looksLike(tidy) || RELATIVE_HINT}`,
     );
   }
 
@@ -72,7 +72,7 @@ export class PathForms {
 
   /** For messages about a file that was not found: what was looked up, and which form the path may have instead. */
   explain(relative: string): string {
-    return `looked up /${relative} below export ${this.exportPath} (pathsAre: ${this.pathsAre})${this.#looksLike(relative)}`;
+    return `looked up /${shown(relative)} below export ${this.exportPath} (pathsAre: ${this.pathsAre})${this.#looksLike(relative)}`;
   }
 
   /**
@@ -105,7 +105,7 @@ export class PathForms {
     const at = `/${tidy}/`.indexOf(`/${this.#export}/`);
     if (at > 0) {
       const hint = pathsAre === 'client' ? '' : 'pathsAre: client with ';
-      return `; the export stands within the path: is it ${hint}clientMount: /${tidy.slice(0, at - 1)}?`;
+      return `; the export stands within the path: is it ${hint}clientMount: /${shown(tidy.slice(0, at - 1))}?`;
     }
     return '';
   }
@@ -178,7 +178,14 @@ function refused(message: string): Fault {
   return new Fault('INVALID_PATH', 'intake', message);
 }
 
-/** A path for a message: escaped, and cut if it is long. */
+const MOST_SHOWN = 300;
+
+/** A path for a message: what is long loses its middle, for the end says most. */
+export function shown(path: string): string {
+  return path.length <= MOST_SHOWN ? path : `${path.slice(0, 100)}…${path.slice(-(MOST_SHOWN - 100))}`;
+}
+
+/** The same, in quotation marks and with what cannot be seen escaped. */
 export function quoted(path: string): string {
-  return JSON.stringify(path.length > 300 ? `${path.slice(0, 300)}…` : path);
+  return JSON.stringify(shown(path));
 }

@@ -12,7 +12,7 @@ import {
 import type { CallLimit } from '../nfs/target.js';
 import { Directory, DirectoryCache } from './directory-cache.js';
 import { Fault, statusFault } from './fault.js';
-import { type PathForms, quoted } from './path-forms.js';
+import { type PathForms, quoted, shown } from './path-forms.js';
 import type { FileAttributes, LookupReply, TargetCalls } from './target-calls.js';
 
 /** As many as Linux follows. */
@@ -180,7 +180,11 @@ export class Resolver {
       if (second instanceof Fault) return second;
       if (second.status !== NFS3_OK || second.attributes === null) {
         if (isStale(second.status)) directory.forget();
-        return statusFault(second.status, 'resolve', `GETATTR of ${quoted(name)} in /${directory.path}`);
+        return statusFault(
+          second.status,
+          'resolve',
+          `GETATTR of ${quoted(name)} in /${shown(directory.path)}`,
+        );
       }
       attributes = second.attributes;
     }
@@ -188,7 +192,7 @@ export class Resolver {
   }
 
   async #refused(status: number, directory: Directory, name: string, walk: Walk): Promise<Fault> {
-    const fault = statusFault(status, 'resolve', `LOOKUP of ${quoted(name)} in /${directory.path}`);
+    const fault = statusFault(status, 'resolve', `LOOKUP of ${quoted(name)} in /${shown(directory.path)}`);
     if (!isStale(status)) return fault;
     directory.forget();
     if (directory.parent !== null) return fault;
@@ -208,7 +212,7 @@ export class Resolver {
     nested: boolean,
   ): Promise<string | Fault> {
     walk.links++;
-    const at = `the symbolic link ${quoted(name)} in /${directory.path}`;
+    const at = `the symbolic link ${quoted(name)} in /${shown(directory.path)}`;
     if (walk.links > MAX_LINKS) {
       return new Fault('ELOOP', 'resolve', `${at} would be number ${walk.links} to follow`);
     }
@@ -216,7 +220,7 @@ export class Resolver {
     if (reply instanceof Fault) return reply;
     if (reply.status !== NFS3_OK || reply.target === null) {
       if (isStale(reply.status)) directory.forget();
-      return statusFault(reply.status, 'resolve', `READLINK of ${quoted(name)} in /${directory.path}`);
+      return statusFault(reply.status, 'resolve', `READLINK of ${quoted(name)} in /${shown(directory.path)}`);
     }
     const text = pathText(reply.target);
     const leadsTo = `${at} leads to ${quoted(text)}`;

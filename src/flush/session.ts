@@ -184,7 +184,7 @@ export class FlushSession {
     this.#closing.abort();
     for (const run of this.#runs) run.sessionClosed();
     this.#runs.clear();
-    await this.#mounting;
+    await this.#mounting?.catch(() => null);
     await this.#mounted?.calls.nfs.close();
   }
 

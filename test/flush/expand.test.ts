@@ -167,6 +167,42 @@ describe('an expansion', () => {
     assert.deepEqual([paths, others], [['/d/b'], []]);
   });
 
+  it('passes over a directory that is removed meanwhile', async () => {
+    const nfs = new MemoryExport().file('/d/gone/a', '/d/b');
+    nfs.answer = ({ procedure, path }) => {
+      if (procedure === 'READDIRPLUS' && path === 'd/gone') nfs.remove('d/gone');
+      return undefined;
+    };
+    const { paths, others } = await expandIn(nfs);
+    assert.deepEqual([paths, others], [['/d/b'], []]);
+  });
+
+  it('gets over faults that pass, however many a long listing meets', async () => {
+    const nfs = new MemoryExport().file(...names(60));
+    nfs.pageEntries = 5;
+    let calls = 0;
+    nfs.answer = ({ procedure }) => (procedure === 'READDIRPLUS' && calls++ % 2 === 0 ? 5 : undefined);
+    const { paths, others } = await expandIn(nfs);
+    assert.deepEqual([paths, others], [names(60), []]);
+  });
+
+  it('does not take a name that no file can have', async () => {
+    const nfs = new MemoryExport().file('/d/ok', `/d/${'x'.repeat(256)}`);
+    const page = nfs.readdirplus.bind(nfs);
+    nfs.readdirplus = async (dir, cursor, limit) => {
+      const got = await page(dir, cursor, limit);
+      const entry = got.entries.find(({ name }) => name.toString() === 'ok');
+      if (entry !== undefined) got.entries.push({ ...entry, name: Buffer.from('../../etc/passwd') });
+      return got;
+    };
+    const { paths, others } = await expandIn(nfs);
+    assert.deepEqual(paths, ['/d/ok']);
+    assert.deepEqual(
+      others.map(({ lastError }) => lastError?.code),
+      ['PROTOCOL_ERROR', 'PROTOCOL_ERROR'],
+    );
+  });
+
   it('stops where the listing leads in a circle', async () => {
     const nfs = new MemoryExport().file(...names(10));
     nfs.pageEntries = 4;

@@ -201,8 +201,9 @@ export class MemoryExport implements ExportCalls {
     count = 0,
     cursor: DirectoryCursor | null = null,
   ): Promise<{ status: number; node: Node | null }> {
-    const node = this.#nodes.get(handle.toString('hex')) ?? null;
-    const status = await this.#ask(procedure, node?.path ?? '?', limit, count, cursor);
+    const key = handle.toString('hex');
+    const status = await this.#ask(procedure, this.#nodes.get(key)?.path ?? '?', limit, count, cursor);
+    const node = this.#nodes.get(key) ?? null;
     return { status: status === 0 && node === null ? 70 : status, node };
   }
 
