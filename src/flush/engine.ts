@@ -207,6 +207,9 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FlushOutcome>, Ses
     }
     const file = pulled.value;
     const now = Date.now();
+    if (this.#ending === null && now >= (this.#options.deadlineAt ?? Number.POSITIVE_INFINITY)) {
+      this.#endAll(PAST_DEADLINE);
+    }
     if (this.#ending !== null) {
       this.#outcomes.push(untried(file, this.#ending));
       return;
@@ -268,18 +271,20 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FlushOutcome>, Ses
     if (mounted === null) return GIVEN_UP;
     this.#resolver ??= mounted.resolver(this.#forms);
     task.calls = mounted.calls;
+    const now = Date.now();
+    if (task.isOutdated(now)) task.unresolve();
     if (!task.resolved) {
-      const now = Date.now();
       task.does('resolving', now);
       task.startWalk(now);
       const found = await this.#resolver.file(task.path, task);
       if (task.ended || found instanceof Fault) return found instanceof Fault ? found : GIVEN_UP;
-      task.found(found.handle, found.attributes, found.directory);
+      task.found(found.handle, found.attributes, found.directory, now);
     }
     if (!task.hasSlot) {
       if (session.admission.enter(task)) task.hasSlot = true;
       else await this.#waitForSlot(task);
       if (task.ended) return GIVEN_UP;
+      if (task.isOutdated(Date.now())) return this.#attempt(task);
     }
     task.does('flushing', Date.now());
     return this.#driver.flush(task);

@@ -49,6 +49,7 @@ export class FileTask extends Alarm implements Candidate, DrivenFile, Walk {
   lastError: FileError | null = null;
 
   #handle: FileHandle | null = null;
+  #foundAt = 0;
   #resume: (() => void) | null = null;
 
   constructor(
@@ -92,13 +93,24 @@ export class FileTask extends Alarm implements Candidate, DrivenFile, Walk {
     this.session.proveDialect();
   }
 
-  found(handle: FileHandle, attributes: FileAttributes | null, directory: Directory): void {
+  /** The path may name another file by now. A flush that is under way is that of the file that was found. */
+  isOutdated(now: number): boolean {
+    return this.#handle !== null && !this.underWay && now - this.#foundAt > DIRECTORY_AGE_MS;
+  }
+
+  found(handle: FileHandle, attributes: FileAttributes | null, directory: Directory, now: number): void {
     this.#handle = handle;
+    this.#foundAt = now;
     this.attributes = attributes;
     this.directory = directory;
   }
 
-  /** Forgets the handle and where it came from. */
+  /** Forgets the handle. */
+  unresolve(): void {
+    this.#handle = null;
+  }
+
+  /** Forgets the handle and where it came from, for it is stale. */
   lose(): void {
     this.#handle = null;
     this.directory?.forget();

@@ -491,6 +491,24 @@ describe('a deadline', () => {
   });
 });
 
+describe('a file that waited long for a slot', () => {
+  it('is looked up again, for its path may name another file by then', async (t) => {
+    const nfs = tree('d/a');
+    const session = await openOn(nfs, { inFlight: 0 });
+    const flushing = flushOne(session, '/d/a');
+    await until(() => session.counters().waiting === 1);
+    nfs.remove('d/a').file('d/a');
+    const realNow = Date.now;
+    t.mock.method(Date, 'now', () => realNow() + 31_000);
+    session.inFlight = 1;
+    const outcome = await flushing;
+    assert.deepEqual([outcome.state, outcome.firstError], ['succeeded', null]);
+    assert.equal(nfs.count('LOOKUP', 'd/a'), 2);
+    assert.equal(nfs.count('LOOKUP', 'd'), 2);
+    await session.close();
+  });
+});
+
 describe('an abort', () => {
   const paths = Array.from({ length: 500 }, (_, i) => `/f${i}`);
 
