@@ -29,13 +29,14 @@ export class Directory {
     this.target = target;
   }
 
-  /** False if it, or a directory above it, is gone or was looked up before `notBefore`. */
+  /** False if it, or a directory above it, is gone or was looked up before `notBefore`; the root is of any age. */
   alive(notBefore: number): boolean {
-    for (let directory: Directory = this; directory.parent !== null; directory = directory.parent) {
+    let directory: Directory = this;
+    for (; directory.parent !== null; directory = directory.parent) {
       if (directory.gone || directory.since < notBefore) return false;
       if (directory.target !== null && !directory.target.alive(notBefore)) return false;
     }
-    return true;
+    return !directory.gone;
   }
 
   /** Forgets it and the directories above it, the root excepted: one of them is stale, and none tells which. */
@@ -71,9 +72,5 @@ export class DirectoryCache {
 
   set(path: string, directory: Directory): void {
     this.#byPath.set(path, directory);
-  }
-
-  clear(): void {
-    this.#byPath.clear();
   }
 }

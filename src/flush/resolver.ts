@@ -29,6 +29,13 @@ export interface Walk {
   links: number;
 }
 
+/** The root of a mounted export, which may become another one. */
+export interface MountRoot {
+  readonly root: Directory;
+  /** Mounts again, unless `stale` is the root no longer. */
+  remount(stale: Directory, limit: CallLimit): Promise<Fault | null>;
+}
+
 export interface ResolvedFile {
   handle: FileHandle;
   attributes: FileAttributes | null;
@@ -46,26 +53,13 @@ export class Resolver {
   readonly #directories: DirectoryCache;
   /** Directories that are being looked up. */
   readonly #underWay = new Map<string, Promise<Directory | Fault>>();
-  readonly #remount: (stale: Directory, limit: CallLimit) => Promise<Fault | null>;
-  #root: Directory;
+  readonly #mount: MountRoot;
 
-  /** @param remount gets a new root; the new one comes in by `setRoot` */
-  constructor(
-    calls: TargetCalls,
-    root: Directory,
-    forms: PathForms,
-    remount: (stale: Directory, limit: CallLimit) => Promise<Fault | null>,
-  ) {
+  constructor(calls: TargetCalls, mount: MountRoot, forms: PathForms) {
     this.#calls = calls;
-    this.#root = root;
+    this.#mount = mount;
     this.#forms = forms;
-    this.#remount = remount;
     this.#directories = new DirectoryCache();
-  }
-
-  setRoot(root: Directory): void {
-    this.#root = root;
-    this.#directories.clear();
   }
 
   /** @param path relative to the export, as `PathForms.read` gives it. Anything but a regular file is a fault. */
@@ -89,7 +83,7 @@ export class Resolver {
 
   /** @param path relative to the export; '' is its root */
   async directory(path: string, walk: Walk, nested = false): Promise<Directory | Fault> {
-    let current = this.#root;
+    let current = this.#mount.root;
     for (let end = -1; end < path.length; ) {
       const start = end + 1;
       end = path.indexOf('/', start);
@@ -105,7 +99,7 @@ export class Resolver {
   }
 
   #known(path: string, walk: Walk): Directory | undefined {
-    return path === '' ? this.#root : this.#directories.get(path, walk.notBefore);
+    return path === '' ? this.#mount.root : this.#directories.get(path, walk.notBefore);
   }
 
   /**
@@ -196,7 +190,7 @@ export class Resolver {
     if (!isStale(status)) return fault;
     directory.forget();
     if (directory.parent !== null) return fault;
-    const failed = await this.#remount(directory, walk.limit);
+    const failed = await this.#mount.remount(directory, walk.limit);
     return (
       failed ??
       new Fault('ESTALE', 'resolve', `the root of the export: ${fault.error.message}`, 'remount', status)

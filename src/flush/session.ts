@@ -1,10 +1,11 @@
+import { LRUCache } from 'lru-cache';
 import { NfsExport } from '../nfs/export.js';
 import type { CallLimit, NfsEvents, NfsTarget } from '../nfs/target.js';
 import { Admission, type StartSource } from './admission.js';
 import { Directory } from './directory-cache.js';
 import { DEFAULT_RETRY, Fault, type RetryPolicy, thrownFault } from './fault.js';
 import type { PathForms } from './path-forms.js';
-import { Resolver } from './resolver.js';
+import { type MountRoot, Resolver } from './resolver.js';
 import { type ExportCalls, TargetCalls } from './target-calls.js';
 import { TargetError } from './target-error.js';
 import { TimerWheel } from './timer-wheel.js';
@@ -286,11 +287,11 @@ export class FlushSession {
   }
 }
 
-class MountedExport implements Mounted {
+class MountedExport implements Mounted, MountRoot {
   readonly calls: TargetCalls;
   root: Directory;
-  /** By client mount, because it decides where absolute links lead. */
-  readonly #resolvers = new Map<string | null, Resolver>();
+  /** By client mount, because it decides where absolute links lead; jobs may bring any number of them. */
+  readonly #resolvers = new LRUCache<string, Resolver>({ max: 16 });
   #remounting: Promise<Fault | null> | null = null;
 
   constructor(nfs: ExportCalls) {
@@ -299,16 +300,17 @@ class MountedExport implements Mounted {
   }
 
   resolver(forms: PathForms): Resolver {
-    let resolver = this.#resolvers.get(forms.clientMount);
+    const key = forms.clientMount ?? '';
+    let resolver = this.#resolvers.get(key);
     if (resolver === undefined) {
-      resolver = new Resolver(this.calls, this.root, forms, (stale, limit) => this.#remount(stale, limit));
-      this.#resolvers.set(forms.clientMount, resolver);
+      resolver = new Resolver(this.calls, this, forms);
+      this.#resolvers.set(key, resolver);
     }
     return resolver;
   }
 
   /** One mount for all that found the same root stale. */
-  #remount(stale: Directory, limit: CallLimit): Promise<Fault | null> {
+  remount(stale: Directory, limit: CallLimit): Promise<Fault | null> {
     if (stale !== this.root) return Promise.resolve(null);
     this.#remounting ??= this.#remountOnce(limit).finally(() => {
       this.#remounting = null;
@@ -319,8 +321,8 @@ class MountedExport implements Mounted {
   async #remountOnce(limit: CallLimit): Promise<Fault | null> {
     const handle = await this.calls.remount(limit);
     if (handle instanceof Fault) return handle;
+    this.root.gone = true;
     this.root = new Directory(handle, '', null, Date.now());
-    for (const resolver of this.#resolvers.values()) resolver.setRoot(this.root);
     return null;
   }
 }
