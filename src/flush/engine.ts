@@ -246,7 +246,7 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FlushOutcome>, Ses
         }
         const pauseMs = this.#afterFault(task, result);
         if (task.ended) return;
-        this.#session.retries++;
+        this.#session.retried(result.error.code);
         if (pauseMs > 0) {
           // With `again` it goes on with what it did.
           if (result.remedy !== 'again') task.does('backing-off', Date.now());

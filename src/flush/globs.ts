@@ -19,8 +19,8 @@ export interface GlobFilter {
 /**
  * Globs are matched against the whole path below the directory, component by component: `*.dat` is a file right in it,
  * `**` + `/*.dat` one at any depth. `**` stands for any number of directories, and at the end for everything below.
- * Within a component `*`, `?`, `[a-z]`, `[!a-z]` and `{a,b}` mean what they mean to picomatch. A leading dot is
- * nothing special, nor is a slash in front. No include pattern: everything is wanted.
+ * Within a component `*`, `?`, `[a-z]`, `[!a-z]` and `{a,b}` mean what they mean to picomatch; `+(a|b)` and its
+ * like are names. A leading dot is nothing special, nor is a slash in front. No include pattern: everything is wanted.
  * @throws {RangeError} for a pattern that cannot be used
  */
 export function globFilter(include: readonly string[], exclude: readonly string[]): GlobFilter {

@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache';
+import type { FileErrorCode } from '../model/errors.js';
 import { NfsExport } from '../nfs/export.js';
 import type { CallLimit, NfsEvents, NfsTarget } from '../nfs/target.js';
 import { Admission, type StartSource } from './admission.js';
@@ -32,6 +33,7 @@ export interface FlushSessionOptions {
   dialectProven: boolean;
   /** Must not throw. */
   onEvent?: (event: SessionEvent) => void;
+  observer?: SessionObserver;
   /** Limits flush starts where the rate is shared with other processes; then `filesPerSecond` is not used. */
   starts?: StartSource;
   retry?: Partial<RetryPolicy>;
@@ -45,6 +47,14 @@ export type MountExport = (
   limit: CallLimit,
   events: NfsEvents,
 ) => Promise<ExportCalls>;
+
+/** Single observations, for those who measure; what is absent costs nothing. Must not throw. */
+export interface SessionObserver {
+  /** A call was answered; `procedure` is like `NFS3 COMMIT`. */
+  replied?(procedure: string, roundTripMs: number): void;
+  /** A fault was met with another try. */
+  retried?(code: FileErrorCode): void;
+}
 
 /** What a session has done so far. */
 export interface SessionCounters {
@@ -61,6 +71,8 @@ export interface SessionCounters {
   answeredAt: number | null;
   /** Why the target does not answer, or null. */
   down: string | null;
+  /** Connections to the target. */
+  connections: number;
 }
 
 /** One attempt to mount takes at most this long; who needs the mount decides whether there is another. */
@@ -177,6 +189,7 @@ export class FlushSession {
       waiting: this.admission.waiting,
       answeredAt: calls === undefined || calls.answeredAt === 0 ? null : calls.answeredAt,
       down: this.#down,
+      connections: calls?.nfs.connections ?? 0,
     };
   }
 
@@ -207,6 +220,11 @@ export class FlushSession {
   /** Addresses, for messages. */
   get where(): string {
     return this.target.addresses.join(', ');
+  }
+
+  retried(code: FileErrorCode): void {
+    this.retries++;
+    this.#options.observer?.retried?.(code);
   }
 
   join(run: SessionRun): void {
@@ -273,6 +291,8 @@ export class FlushSession {
       serverRestarted: (address) => this.#emit({ type: 'server-restarted', address }),
       warning: (message) => this.#emit({ type: 'warning', message }),
     };
+    const { observer } = this.#options;
+    if (observer?.replied) events.replied = observer.replied.bind(observer);
     const mount: MountExport = this.#options.mount ?? ((...args) => NfsExport.mount(...args));
     return mount(this.target, this.exportPath, limit, events);
   }

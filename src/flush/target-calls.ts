@@ -7,6 +7,8 @@ import { type Fault, thrownFault } from './fault.js';
 /** What a flush asks of a mounted export; `NfsExport` is one. */
 export interface ExportCalls {
   readonly root: FileHandle;
+  /** Connections open now, where there are any. */
+  readonly connections?: number;
   lookup(dir: FileHandle, name: Uint8Array, limit: CallLimit): Promise<LookupReply>;
   getattr(handle: FileHandle, limit: CallLimit): Promise<AttributesReply>;
   readlink(handle: FileHandle, limit: CallLimit): Promise<ReadlinkReply>;

@@ -395,9 +395,9 @@ describe('a target', () => {
       dialect: 'hpc-cache',
       mode: 'sync',
       whenDown: 'hand-back',
-      holdAfterMs: 300,
+      holdAfterMs: 1000,
     });
-    await until(() => nfs.count('GETATTR') >= 4);
+    await until(() => nfs.count('GETATTR') >= 3);
     release();
     assert.equal((await flushing).state, 'succeeded');
     await session.close();
@@ -448,19 +448,17 @@ describe('a deadline', () => {
   });
 
   it('does not run while a file waits for a slot', async () => {
-    const nfs = tree('a', 'b', 'c');
-    let commits = 0;
+    const paths = Array.from({ length: 8 }, (_, i) => `/f${i}`);
+    const nfs = tree(...paths);
     nfs.answer = async ({ procedure }) => {
-      if (procedure !== 'COMMIT') return undefined;
-      commits++;
-      await new Promise((resolve) => setTimeout(resolve, 250));
+      if (procedure === 'COMMIT') await new Promise((resolve) => setTimeout(resolve, 300));
       return undefined;
     };
     const session = await openOn(nfs, { inFlight: 1 });
-    const outcomes = await flushAll(session, ['/a', '/b', '/c'], { fileTimeoutMs: 400 });
+    const outcomes = await flushAll(session, paths, { fileTimeoutMs: 1500 });
     assert.ok(outcomes.every(({ state }) => state === 'succeeded'));
-    assert.ok(outcomes.every(({ durationMs }) => durationMs < 400));
-    assert.equal(commits, 3);
+    assert.ok(outcomes.every(({ durationMs }) => durationMs < 1500));
+    assert.equal(nfs.count('COMMIT'), 8);
     await session.close();
   });
 
@@ -626,11 +624,22 @@ describe('a run', () => {
     assert.equal(most, 7);
     assert.equal(session.counters().maxOutstanding, 7);
     session.inFlight = 0;
+    let open = (): void => {};
+    const gate = new Promise<undefined>((resolve) => {
+      open = () => resolve(undefined);
+    });
+    outstanding = 0;
+    nfs.answer = ({ procedure }) => {
+      if (procedure !== 'COMMIT') return undefined;
+      outstanding++;
+      return gate;
+    };
     const flushing = flushAll(session, paths);
     await until(() => session.counters().waiting > 0);
     assert.equal(outstanding, 0);
     session.inFlight = 300;
-    await until(() => outstanding > 200);
+    await until(() => outstanding === 300);
+    open();
     await flushing;
     await session.close();
   });
