@@ -12,7 +12,7 @@ import type { Job } from '../../src/model/job.js';
 import { isTerminalJobState } from '../../src/model/words.js';
 
 const MAIN = fileURLToPath(new URL('../../src/main.js', import.meta.url));
-const START_MS = 30_000;
+const START_MS = 60_000;
 
 export interface ServiceProcess {
   readonly pid: number;
@@ -110,7 +110,7 @@ export async function getJson<T>(url: string): Promise<T> {
 }
 
 /** Waits for the end of a job, and checks that every file is accounted for once. */
-export async function ended(url: string, id: string, withinMs = 60_000): Promise<Job> {
+export async function ended(url: string, id: string, withinMs = 120_000): Promise<Job> {
   let job = await getJob(url, id);
   await until(
     `the job has ended`,
@@ -139,7 +139,7 @@ export async function ended(url: string, id: string, withinMs = 60_000): Promise
 export async function until(
   what: string,
   condition: () => Promise<boolean> | boolean,
-  withinMs = 30_000,
+  withinMs = 60_000,
   shown: () => string = () => '',
 ): Promise<void> {
   const end = Date.now() + withinMs;

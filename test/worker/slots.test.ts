@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { pino } from 'pino';
 import type { Slots } from '../../src/store/work.js';
 import { CacheSlots, type SlotUser } from '../../src/worker/slots.js';
-import { until } from '../store/fixture.js';
+import { until } from './rig.js';
 
 interface FakeUser extends SlotUser {
   outstanding: number;

@@ -2,8 +2,7 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { until } from '../store/fixture.js';
-import { names, numbered, startRig } from './rig.js';
+import { names, numbered, startRig, until } from './rig.js';
 
 test('every file of a job of several chunks is flushed, and its bytes are on the filer', async (t) => {
   const files = names(1300);
