@@ -28,7 +28,7 @@ const ROOMS: Record<string, readonly string[]> = {
 const PACKAGES: Record<string, readonly string[]> = {
   model: ['zod'],
   nfs: [],
-  copy: [],
+  copy: ['koffi'],
   flush: ['lru-cache', 'picomatch'],
   scr: ['koffi'],
   sim: ['picomatch'],

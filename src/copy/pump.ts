@@ -1,6 +1,7 @@
 import type { FileHandle } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import { CopyError, copyErrorOf } from './copy-error.js';
+import { kernelCopy } from './kernel-copy.js';
 import type { Throttle } from './throttle.js';
 
 /**
@@ -29,8 +30,9 @@ export interface Pumped {
 }
 
 /**
- * Copies a range from one open file to the same place of another, in bursts. Reading the next buffer, writing and
- * fsync overlap. When `signal` is aborted the burst under way is finished and made durable.
+ * Copies a range from one open file to the same place of another, in bursts. Copying, fsync and (where the bytes
+ * are looked at) reading the next buffer overlap. When `signal` is aborted the burst under way is finished and made
+ * durable.
  * @param onDurable hears of every fsync: all bytes before this position are durable
  * @throws {CopyError} SOURCE_SHORT if the source ends before `to`, and what POSIX says
  */
@@ -44,16 +46,61 @@ export async function pump(
   onDurable: (position: number) => void,
 ): Promise<Pumped> {
   const syncer = new Syncer(destination, range.from, onDurable);
-  let { from: position, crc } = range;
-  let [buffer, spare] = buffers(bufferBytes, range.to - range.from);
-  let ahead = readAhead(source, buffer, position, range.to);
+  const job: Job = { source, destination, to: range.to, bufferBytes, throttle, signal, syncer };
   try {
-    while (position < range.to && !signal.aborted) {
+    const position = range.crc === null ? await moveInKernel(job, range.from) : range.from;
+    const pumped = await moveThroughMemory(job, position, range.crc);
+    await syncer.finish(pumped.durable);
+    return pumped;
+  } catch (error) {
+    // The file is about to be closed: nothing may be under way on it.
+    await syncer.idle();
+    throw error;
+  }
+}
+
+interface Job {
+  source: FileHandle;
+  destination: FileHandle;
+  to: number;
+  bufferBytes: number;
+  throttle: Throttle;
+  signal: AbortSignal;
+  syncer: Syncer;
+}
+
+/** Resolves to the position that was reached: the end, or where the kernel would not go on. */
+async function moveInKernel(job: Job, from: number): Promise<number> {
+  const { source, destination, to, bufferBytes, throttle, signal, syncer } = job;
+  const kernel = from < to ? await kernelCopy() : null;
+  let position = from;
+  if (kernel === null || !kernel.seek(destination.fd, position)) return position;
+  while (position < to) {
+    const burst = await throttle.nextBurst(Math.min(bufferBytes, to - position), signal);
+    if (burst === 0) break;
+    const moved = await kernel.move(destination.fd, source.fd, position, burst);
+    if (moved < 0) break;
+    if (moved === 0) throw endsEarly(position);
+    position += moved;
+    await syncer.wrote(position, throttle.limited);
+  }
+  return position;
+}
+
+async function moveThroughMemory(job: Job, from: number, crcBefore: number | null): Promise<Pumped> {
+  const { source, destination, to, bufferBytes, throttle, signal, syncer } = job;
+  let position = from;
+  let crc = crcBefore;
+  if (position >= to || signal.aborted) return { durable: position, crc };
+  let [buffer, spare] = buffers(bufferBytes, to - position);
+  let ahead = readAhead(source, buffer, position, to);
+  try {
+    while (position < to && !signal.aborted) {
       const length = await ahead;
-      if (length === 0) throw new CopyError('SOURCE_SHORT', `the source ends at byte ${position}`);
+      if (length === 0) throw endsEarly(position);
       const filled = buffer;
       [buffer, spare] = [spare, buffer];
-      ahead = readAhead(source, buffer, position + length, range.to);
+      ahead = readAhead(source, buffer, position + length, to);
       for (let start = 0; start < length; ) {
         const burst = await throttle.nextBurst(length - start, signal);
         if (burst === 0) break;
@@ -64,14 +111,14 @@ export async function pump(
         await syncer.wrote(position, throttle.limited);
       }
     }
-    await ahead;
-    await syncer.finish(position);
-  } catch (error) {
-    // The file is about to be closed: nothing may be under way on it.
-    await Promise.allSettled([ahead, syncer.idle()]);
-    throw error;
+  } finally {
+    await ahead.catch(() => undefined);
   }
   return { durable: position, crc };
+}
+
+function endsEarly(position: number): CopyError {
+  return new CopyError('SOURCE_SHORT', `the source ends at byte ${position}`);
 }
 
 /** CRC-32 of the first `length` bytes of an open file. Resolves to null if `signal` was aborted. */
@@ -87,7 +134,7 @@ export async function checksum(
   let ahead = readAhead(file, buffer, 0, length);
   for (let position = 0; position < length; ) {
     const count = await ahead;
-    if (count === 0) throw new CopyError('SOURCE_SHORT', `the file ends at byte ${position}`);
+    if (count === 0) throw endsEarly(position);
     const filled = buffer;
     [buffer, spare] = [spare, buffer];
     position += count;

@@ -134,7 +134,7 @@ describe('the protocol, seen by an independent program', { skip: noPeer }, () =>
 
   test('STOP in the middle ends with STOPPED and closed files; RUN goes on from WRITTEN', async () => {
     const daemon = startDaemon();
-    const entry = await source('big', 6 * MIB);
+    const entry = await source('big', 40 * MIB);
     await peer(file, 'run', JSON.stringify(filesTree([entry], { bw: 4 * MIB })));
     await waitForTree(file, (tree) => written(tree, entry) > MIB, 'the first MiB');
     await peer(file, 'set', 'COMMAND', 'STOP');
@@ -284,7 +284,7 @@ describe('what the daemon does', () => {
 
   test('WRITTEN that another program sets back is copied again from there', async () => {
     startDaemon();
-    const entry = await source('back', 4 * MIB);
+    const entry = await source('back', 40 * MIB);
     await run([entry], { bw: 4 * MIB });
     await waitForTree(file, (tree) => written(tree, entry) > MIB, 'the first MiB');
     await changeTree(file, (tree) => {
@@ -313,7 +313,7 @@ describe('what the daemon does', () => {
 
   test('SIGTERM finishes the burst, records it and says STOPPED', async () => {
     const daemon = startDaemon();
-    const entry = await source('term', 8 * MIB);
+    const entry = await source('term', 40 * MIB);
     await run([entry], { bw: 4 * MIB });
     await waitForTree(file, (tree) => written(tree, entry) > MIB, 'the first MiB');
     assert.equal(await daemon.signal('SIGTERM'), 0, daemon.log);
@@ -422,14 +422,14 @@ describe('what goes wrong', () => {
   });
 
   test('a source that grows or is written to while it is copied is reported, and copied again when it rests', async () => {
-    const entry = await source('grows', 2 * MIB);
+    const entry = await source('grows', 20 * MIB);
     startDaemon();
     await run([entry], { bw: 2 * MIB });
     await waitForTree(file, (tree) => written(tree, entry) > 0, 'the beginning');
     await appendFile(entry.source, 'more');
     await changeTree(file, (tree) => void tree.set('BW', treeOf({ '0.000000': {} })));
     const tree = await waitForTree(file, (now) => errorOf(now, entry) !== undefined, 'the error');
-    assert.match(errorOf(tree, entry) ?? '', /went from 2097152 to 2097156 bytes while it was copied\.$/);
+    assert.match(errorOf(tree, entry) ?? '', /went from 20971520 to 20971524 bytes while it was copied\.$/);
     assert.equal(written(tree, entry), 0);
     await truncate(entry.source, entry.size);
     await waitForTree(file, isDone, 'DONE');
@@ -438,7 +438,7 @@ describe('what goes wrong', () => {
 
   test('a corrupt transfer file is reported and left untouched until there is a good one', async () => {
     const daemon = startDaemon();
-    const entry = await source('interrupted', 4 * MIB);
+    const entry = await source('interrupted', 20 * MIB);
     await run([entry], { bw: 2 * MIB });
     const good = await waitForTree(file, (tree) => written(tree, entry) > 0, 'the beginning');
     assert.ok(good);
@@ -452,7 +452,7 @@ describe('what goes wrong', () => {
     await run([entry]);
     await waitForTree(file, isDone, 'DONE');
     await assertCopied(entry);
-    assert.match(daemon.log, /can be used again/);
+    await waitFor(() => /can be used again/.test(daemon.log), 'the word that all is well');
   });
 
   test('a daemon that starts with a corrupt file waits for a good one', async () => {
