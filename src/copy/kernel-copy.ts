@@ -35,7 +35,12 @@ async function load(): Promise<KernelCopy | null> {
     move: (destination, source, position, count) =>
       new Promise((resolve) => {
         const moved = (error: unknown, bytes: number | bigint): void => resolve(error ? -1 : Number(bytes));
-        sendfile.async(destination, source, [position], count, moved);
+        try {
+          sendfile.async(destination, source, [position], count, moved);
+        } catch {
+          // More calls at a time than koffi takes.
+          resolve(-1);
+        }
       }),
   };
 }
