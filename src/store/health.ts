@@ -8,11 +8,15 @@ const OLDEST_VERSION = [6, 2] as const;
 export async function checkHealth(redis: Connection): Promise<StoreHealth> {
   let info: string;
   try {
-    // INFO is answered also while Redis still reads its data; PING is not.
+    // INFO is answered, and let through by ioredis, also while Redis still reads its data; PING is neither.
     await redis.ping();
     info = await redis.info();
   } catch (error) {
     return { ok: false, warnings: [storeError(error).message] };
+  }
+  // Answers PING, refuses every write: the wrong address, or a primary that was demoted.
+  if (field(info, 'role') === 'slave' && field(info, 'slave_read_only') === '1') {
+    return { ok: false, warnings: ['Redis is a read-only replica. Give the address of the primary.'] };
   }
   const warnings: string[] = [];
   const version = field(info, 'redis_version') ?? '0';

@@ -117,6 +117,13 @@ test('kill -9 of the parent leaves no server behind, and the next one finds the 
   assert.equal(await client(next.url).get('key'), 'kept');
 });
 
+test('a server whose folder was removed ends with its parent too', async () => {
+  const { parent, pid } = await startParent();
+  await rm(join(folder, 'data'), { recursive: true });
+  parent.kill('SIGKILL');
+  await until(() => !isAlive(pid), 'the end of the server');
+});
+
 test('a start in the moment after kill -9 of the parent waits for the old server to end', async () => {
   const { parent, pid } = await startParent();
   parent.kill('SIGKILL');

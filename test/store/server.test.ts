@@ -70,6 +70,41 @@ test('a Redis that is less durable than it should be is told in words', async ()
   await good.close();
 });
 
+test('while Redis reads its data the store is not healthy: what is healthy takes commands', async () => {
+  const t = await openTestStore({
+    // Slow to read, so that there is time to look: it answers INFO once in 1,024 keys.
+    redis: { durable: true, args: ['--key-load-delay', '300', '--enable-debug-command', 'yes'] },
+  });
+  try {
+    const id = await submit(t.store, ['a']);
+    const pipeline = t.redis.client().pipeline();
+    for (let i = 0; i < 4000; i++) pipeline.set(`ballast:${i}`, 'x');
+    await pipeline.exec();
+    await t.redis.kill();
+    const watch = t.redis.client({ enableReadyCheck: false, maxRetriesPerRequest: null });
+    const restarted = t.redis.restart();
+    let seenLoading = false;
+    await until('the store to be healthy', async () => {
+      seenLoading ||= (await watch.info('persistence')).includes('loading:1');
+      return (await t.store.health()).ok;
+    });
+    assert.equal((await t.store.getJob(id)).state, 'queued');
+    await restarted;
+    assert.ok(seenLoading, 'Redis was never seen loading');
+  } finally {
+    await t.close();
+  }
+});
+
+test('a read-only replica is told as such', async () => {
+  const t = await openTestStore();
+  await t.redis.client().call('REPLICAOF', '127.0.0.1', '1');
+  const { ok, warnings } = await t.store.health();
+  assert.equal(ok, false);
+  assert.match(warnings.join(), /replica.*primary/);
+  await t.close();
+});
+
 test('a Redis that is full refuses jobs in words and keeps what it has', async () => {
   const t = await openTestStore();
   const id = await submit(t.store, ['a']);
