@@ -2,26 +2,13 @@
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { constants, hostname } from 'node:os';
-import { pino } from 'pino';
-import { openApiDocument } from './api/openapi-document.js';
-import { registerCaches } from './cli/caches.js';
-import { registerCancel } from './cli/cancel.js';
 import { CliError } from './cli/cli-error.js';
 import type { CliContext } from './cli/context.js';
 import { EXIT } from './cli/exit-codes.js';
-import { registerFiles } from './cli/files.js';
-import { registerFlushFile } from './cli/flush-file.js';
-import { registerJobs } from './cli/jobs.js';
-import { registerOpenapi } from './cli/openapi.js';
-import { runProgram } from './cli/program.js';
-import { registerRetry } from './cli/retry.js';
-import { registerScrTransfer } from './cli/scr-transfer.js';
-import { registerServe, type ServeCommandOptions } from './cli/serve.js';
-import { registerSimulate } from './cli/simulate.js';
-import { registerSubmit } from './cli/submit.js';
-import { registerWait } from './cli/wait.js';
-import { type Config, ConfigError, loadConfig, unknownVariables } from './config.js';
-import { longestCloseMs, ROLES, type Role, type Service, startService } from './serve.js';
+import { type RegisterCommand, runProgram } from './cli/program.js';
+import type { ServeCommandOptions } from './cli/serve.js';
+import type { Config } from './config.js';
+import type { Service } from './serve.js';
 
 /**
  * The composition root: reads arguments and environment, takes signals, runs one command, ends the process. Everything
@@ -57,29 +44,53 @@ const context: CliContext = {
   },
 };
 
-const exitCode = await runProgram(process.argv.slice(2), context, [
-  registerServe(ROLES, serve),
-  registerSubmit,
-  registerWait,
-  registerJobs,
-  registerFiles,
-  registerCancel,
-  registerRetry,
-  registerCaches,
-  registerFlushFile,
-  registerScrTransfer,
-  registerSimulate,
-  registerOpenapi(async (version) => (await openApiDocument({ version })).yaml),
-]);
+/**
+ * In the order of the help. A command is loaded when it is asked for: a hook that submits a job runs on every node,
+ * and must not pay for loading the service.
+ */
+const COMMANDS: Readonly<Record<string, () => Promise<RegisterCommand>>> = {
+  serve: async () => (await import('./cli/serve.js')).registerServe(serve),
+  submit: async () => (await import('./cli/submit.js')).registerSubmit,
+  wait: async () => (await import('./cli/wait.js')).registerWait,
+  jobs: async () => (await import('./cli/jobs.js')).registerJobs,
+  files: async () => (await import('./cli/files.js')).registerFiles,
+  cancel: async () => (await import('./cli/cancel.js')).registerCancel,
+  retry: async () => (await import('./cli/retry.js')).registerRetry,
+  caches: async () => (await import('./cli/caches.js')).registerCaches,
+  'flush-file': async () => (await import('./cli/flush-file.js')).registerFlushFile,
+  'scr-transfer': async () => (await import('./cli/scr-transfer.js')).registerScrTransfer,
+  simulate: async () => (await import('./cli/simulate.js')).registerSimulate,
+  openapi: async () => (await import('./cli/openapi.js')).registerOpenapi(openApiYaml),
+};
+
+const args = process.argv.slice(2);
+const exitCode = await runProgram(args, context, await commandsFor(args[0] ?? ''));
 // A pipe takes what was written later than this: end only when it has.
 await new Promise<void>((resolve) => process.stdout.write('', () => resolve()));
 process.exit(exitCode);
+
+/** The command that is asked for; all of them where the help may be. */
+function commandsFor(first: string): Promise<RegisterCommand[]> {
+  if (first === '--version' || first === '-V') return Promise.resolve([]);
+  const asked = Object.hasOwn(COMMANDS, first) ? COMMANDS[first] : undefined;
+  return Promise.all((asked ? [asked] : Object.values(COMMANDS)).map((load) => load()));
+}
+
+async function openApiYaml(version: string): Promise<string> {
+  const { openApiDocument } = await import('./api/openapi-document.js');
+  return (await openApiDocument({ version })).yaml;
+}
 
 async function serve(
   options: ServeCommandOptions,
   { env, version, signal, stdout }: CliContext,
 ): Promise<number> {
-  const role = options.role as Role;
+  const [{ pino }, { unknownVariables }, { longestCloseMs, startService }] = await Promise.all([
+    import('pino'),
+    import('./config.js'),
+    import('./serve.js'),
+  ]);
+  const { role } = options;
   const config = await readConfig(options, env);
   if (role !== 'all' && config.redis.url === null) {
     throw new CliError(
@@ -145,6 +156,7 @@ async function readConfig(options: ServeCommandOptions, env: CliContext['env']):
       });
     }
   }
+  const { ConfigError, loadConfig } = await import('./config.js');
   try {
     return loadConfig({
       yamlText,

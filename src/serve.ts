@@ -3,6 +3,7 @@ import type { AddressInfo } from 'node:net';
 import type { Logger } from 'pino';
 import { buildApp } from './api/app.js';
 import type { Config } from './config.js';
+import type { Role } from './model/words.js';
 import type { RedisTarget } from './store/connect.js';
 import { type EmbeddedRedis, startEmbeddedRedis } from './store/embedded-redis.js';
 import { untilRedisAnswers, withoutPassword } from './store/startup.js';
@@ -12,9 +13,6 @@ import type { JobStore } from './store/types.js';
 import type { WorkStore } from './store/work.js';
 import { openWorkStore } from './store/work-store.js';
 import { FlushWorker } from './worker/worker.js';
-
-export const ROLES = ['all', 'api', 'worker'] as const;
-export type Role = (typeof ROLES)[number];
 
 export interface ServeSettings {
   role: Role;

@@ -1,9 +1,10 @@
 import { InvalidArgumentError, Option } from 'commander';
+import { ROLES, type Role } from '../model/words.js';
 import type { CliContext } from './context.js';
 import type { RegisterCommand } from './program.js';
 
 export interface ServeCommandOptions {
-  role: string;
+  role: Role;
   config?: string;
   host?: string;
   port?: number;
@@ -23,11 +24,9 @@ signal ends it at once.`;
 
 /**
  * `writeback serve`.
- * @param roles what `--role` takes, the default first
  * @param run starts the service, and resolves to the exit status once it has ended
  */
 export function registerServe(
-  roles: readonly string[],
   run: (options: ServeCommandOptions, context: CliContext) => Promise<number>,
 ): RegisterCommand {
   return (program, context) => {
@@ -35,7 +34,7 @@ export function registerServe(
       .command('serve')
       .summary('run the service')
       .description('Runs the service: the HTTP API, the workers, or both.')
-      .addOption(new Option('--role <role>', 'what to run').choices(roles).default(roles[0]))
+      .addOption(new Option('--role <role>', 'what to run').choices(ROLES).default(ROLES[0]))
       .option('--config <file>', 'configuration file, YAML (WRITEBACK_CONFIG)')
       .option('--host <address>', 'address to listen on (WRITEBACK_HTTP_HOST)')
       .option('--port <port>', 'port to listen on; 0: any that is free (WRITEBACK_HTTP_PORT)', portNumber)

@@ -3,6 +3,10 @@
  * help texts and the OpenAPI document. docs/ARCHITECTURE.md explains them.
  */
 
+/** What a process of the service does: `all` is the API and a worker in one. */
+export const ROLES = ['all', 'api', 'worker'] as const;
+export type Role = (typeof ROLES)[number];
+
 /** Who moves the bytes: the cache itself (`flush`), or an agent that copies them (`transfer`). */
 export const JOB_KINDS = ['flush', 'transfer'] as const;
 export type JobKind = (typeof JOB_KINDS)[number];
