@@ -20,7 +20,7 @@ const ROOMS: Record<string, readonly string[]> = {
   api: ['store', 'model'],
   cli: ['flush', 'scr', 'sim', 'model'],
   config: ['model'],
-  serve: ['config', 'store', 'worker', 'api'],
+  serve: ['config', 'model', 'store', 'worker', 'api'],
   main: ['config', 'model', 'flush', 'scr', 'sim', 'store', 'worker', 'api', 'cli', 'serve'],
 };
 
