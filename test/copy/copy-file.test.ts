@@ -188,25 +188,24 @@ for (const { mode, verify } of ways) {
       }
     });
 
-    test('finds bytes that were lost at the destination', {
-      skip: verify === 'size' && 'it looks at the size alone',
-    }, async () => {
-      await write(randomBytes(300_000));
-      const throttle = new Throttle(new BandwidthLimit(600_000));
-      let damaged: Promise<unknown> | null = null;
-      const copying = copyFile(request(), throttle, never, (bytes) => {
-        if (bytes < 1000 || damaged !== null) return;
-        damaged = damage();
-        throttle.bandwidth.bytesPerSecond = 6_000_000;
+    if (verify === 'crc32')
+      test('finds bytes that were lost at the destination', async () => {
+        await write(randomBytes(300_000));
+        const throttle = new Throttle(new BandwidthLimit(600_000));
+        let damaged: Promise<unknown> | null = null;
+        const copying = copyFile(request(), throttle, never, (bytes) => {
+          if (bytes < 1000 || damaged !== null) return;
+          damaged = damage();
+          throttle.bandwidth.bytesPerSecond = 6_000_000;
+        });
+        const damage = async (): Promise<void> => {
+          const [name] = await fs.readdir(path('out/deep/er'));
+          const file = await fs.open(path('out/deep/er', name as string), 'r+');
+          await file.write(Buffer.from('damaged'), 0, 7, 100);
+          await file.close();
+        };
+        await refused(copying, 'VERIFY_FAILED', /CRC-32/);
       });
-      const damage = async (): Promise<void> => {
-        const [name] = await fs.readdir(path('out/deep/er'));
-        const file = await fs.open(path('out/deep/er', name as string), 'r+');
-        await file.write(Buffer.from('damaged'), 0, 7, 100);
-        await file.close();
-      };
-      await refused(copying, 'VERIFY_FAILED', /CRC-32/);
-    });
 
     test('reports a full disk, a read-only one, and what POSIX says else', async (t) => {
       await write(randomBytes(3 * MIB));
@@ -239,31 +238,32 @@ for (const { mode, verify } of ways) {
       await refused(copy({ destination: Buffer.from('/dev/full') }), 'NOT_REGULAR');
     });
 
-    test('goes beyond 4 GiB', { skip: verify === 'crc32' && 'it would read all of it' }, async () => {
-      const size = 5 * 1024 ** 3 + 12_345;
-      const from = size - 300_000;
-      const source = await fs.open(path('in/file'), 'w');
-      const tail = randomBytes(size - from);
-      await source.truncate(size);
-      await source.write(tail, 0, tail.length, from);
-      await source.close();
-      await fs.mkdir(path('out/deep/er'), { recursive: true });
-      const name = mode === 'atomic' ? '.file.attempt-1.part' : 'file';
-      const begun = await fs.open(path('out/deep/er', name), 'w');
-      await begun.truncate(from);
-      await begun.close();
-      const result = await copy({ resumeAt: from });
-      assert.equal(result.durableBytes, size);
-      const copied = await fs.open(path('out/deep/er/file'));
-      try {
-        assert.equal((await copied.stat()).size, size);
-        const read = Buffer.alloc(tail.length);
-        await copied.read(read, 0, read.length, from);
-        assert.deepEqual(read, tail);
-      } finally {
-        await copied.close();
-      }
-    });
+    if (verify === 'size')
+      test('goes beyond 4 GiB', async () => {
+        const size = 5 * 1024 ** 3 + 12_345;
+        const from = size - 300_000;
+        const source = await fs.open(path('in/file'), 'w');
+        const tail = randomBytes(size - from);
+        await source.truncate(size);
+        await source.write(tail, 0, tail.length, from);
+        await source.close();
+        await fs.mkdir(path('out/deep/er'), { recursive: true });
+        const name = mode === 'atomic' ? '.file.attempt-1.part' : 'file';
+        const begun = await fs.open(path('out/deep/er', name), 'w');
+        await begun.truncate(from);
+        await begun.close();
+        const result = await copy({ resumeAt: from });
+        assert.equal(result.durableBytes, size);
+        const copied = await fs.open(path('out/deep/er/file'));
+        try {
+          assert.equal((await copied.stat()).size, size);
+          const read = Buffer.alloc(tail.length);
+          await copied.read(read, 0, read.length, from);
+          assert.deepEqual(read, tail);
+        } finally {
+          await copied.close();
+        }
+      });
   });
 }
 
