@@ -1,33 +1,42 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { DelayedError, type Job, RateLimitError, Worker } from 'bullmq';
-import type { Cluster, Redis } from 'ioredis';
 import type { Logger } from 'pino';
 import { HandBack } from '../flush/engine.js';
-import type { FlushSessionOptions, SessionEvent } from '../flush/session.js';
+import type { SessionEvent } from '../flush/session.js';
 import { TargetDownError } from '../flush/target-error.js';
 import type { CacheConfig } from '../model/cache.js';
+import { isTerminalJobState } from '../model/words.js';
 import { WORKER_LIMITER } from '../store/queue.js';
 import type { ChunkRun, QueueEntry, WorkItem, WorkStore } from '../store/work.js';
 import { failedResult, runChunk } from './chunk.js';
 import { JobEnded } from './endings.js';
 import { runExpansion } from './expansion.js';
+import type { CacheLoad, ItemEnd, WorkObserver } from './observer.js';
 import { SessionPool, type SharedSession } from './sessions.js';
 import { CacheSlots } from './slots.js';
 
 export interface CacheWorkerOptions {
   store: WorkStore;
   /** Shared by the workers of all caches; the blocking one is made from it. */
-  connection: Redis | Cluster;
+  connection: ReturnType<WorkStore['newConnection']>;
+  /** Unique among all workers that ever were. */
   workerId: string;
+  /** The name that AUTH_SYS carries. */
   machineName: string;
+  /** Chunks that this process works on at a time, per cache. */
   chunksPerCache: number;
+  /** A worker that does not move for so long loses its chunks … */
   lockMs: number;
+  /** … at the next look of another one. */
   stalledCheckMs: number;
+  /** A chunk whose worker died more often is given up. */
   maxStalls: number;
+  /** A cache that does not answer for so long is held. */
   holdAfterMs: number;
+  /** A session without work is closed after so long. */
   idleSessionMs: number;
   log: Logger;
-  /** For tests: what to flush against instead of an NFS server. */
-  mount?: FlushSessionOptions['mount'];
+  observer?: WorkObserver | undefined;
 }
 
 /** A chunk or directory in hand. */
@@ -60,6 +69,8 @@ export class CacheWorker {
   readonly #options: CacheWorkerOptions;
   readonly #queue: string;
   readonly #log: Logger;
+  /** What measurements call it. */
+  readonly #measuredAs: string | null;
   #config: CacheConfig;
   readonly #slots: CacheSlots;
   readonly #sessions: SessionPool;
@@ -72,7 +83,9 @@ export class CacheWorker {
   readonly #closed = new AbortController();
 
   constructor(entry: QueueEntry, config: CacheConfig, options: CacheWorkerOptions) {
-    const { store, workerId, machineName, idleSessionMs, mount } = options;
+    const { store, workerId, machineName, idleSessionMs, observer } = options;
+    const measuredAs = entry.adHocCache === null ? entry.cache : null;
+    this.#measuredAs = measuredAs;
     this.#options = options;
     this.#queue = entry.queue;
     this.#config = config;
@@ -93,7 +106,10 @@ export class CacheWorker {
       slots: this.#slots,
       log: this.#log,
       onEvent: (shared, event) => this.#onSessionEvent(shared, event),
-      mount,
+      observer: observer && {
+        replied: (procedure, roundTripMs) => observer.replied(measuredAs, procedure, roundTripMs),
+        retried: (code) => observer.retried(measuredAs, code),
+      },
     });
     this.#bull = new Worker<WorkItem>(entry.queue, (job, token) => this.#process(job, token), {
       connection: options.connection,
@@ -109,7 +125,11 @@ export class CacheWorker {
       removeOnFail: { count: 0 },
       skipVersionCheck: true,
     });
-    this.#bull.on('error', (error) => this.#log.warn({ err: error }, 'queue'));
+    this.#bull.on('error', (error) => {
+      // Each of many connections tells of each of many attempts; that Redis is away is told once, elsewhere.
+      const level = 'code' in error || options.connection.status !== 'ready' ? 'debug' : 'warn';
+      this.#log[level]({ err: error }, 'queue');
+    });
     this.#bull.on('lockRenewalFailed', (itemIds) => {
       // Somebody else has it by now, or will soon.
       for (const item of this.#items) {
@@ -122,6 +142,10 @@ export class CacheWorker {
     return this.#items.size;
   }
 
+  get load(): CacheLoad {
+    return { cache: this.#measuredAs, itemsInHand: this.#items.size, ...this.#slots.load };
+  }
+
   /** A request named the same address with other settings. */
   set config(config: CacheConfig) {
     this.#config = config;
@@ -131,20 +155,21 @@ export class CacheWorker {
     for (const item of this.#items) if (item.jobId === jobId) item.abort.abort(new JobEnded(why));
   }
 
-  /**
-   * Takes no more chunks; flushes that are under way may end until `graceMs` have passed; everything else goes back to
-   * the queue. Resolves when that is done. Never rejects.
-   */
+  /** Takes no more chunks, begins no more flushes, and lets those under way end for `graceMs`. Never rejects. */
   async drain(graceMs: number): Promise<void> {
     this.#draining = true;
     this.#slots.drain();
     await this.#bull.pause(true).catch((error: unknown) => this.#log.warn({ err: error }, 'queue'));
     await this.#letOutstandingEnd(graceMs);
-    this.#handBackAll();
-    while (this.#items.size > 0) await pause(10);
   }
 
-  /** Ends all at once; `drain` first. Waits for Redis: its caller has a deadline. Never rejects. */
+  /** After `drain`: everything in hand goes back to the queue. Waits for Redis: its caller has a deadline. Never rejects. */
+  async handBack(): Promise<void> {
+    this.#handBackAll();
+    while (this.#items.size > 0 && !this.#closed.signal.aborted) await delay(10);
+  }
+
+  /** Ends all at once; `drain` and `handBack` first. Waits for Redis as these do. Never rejects. */
   close(): Promise<void> {
     this.#closing ??= this.#closeAll();
     return this.#closing;
@@ -172,7 +197,7 @@ export class CacheWorker {
 
   async #letOutstandingEnd(graceMs: number): Promise<void> {
     const deadlineAt = Date.now() + graceMs;
-    while (this.#slots.outstanding > 0 && Date.now() < deadlineAt) await pause(20);
+    while (this.#slots.outstanding > 0 && Date.now() < deadlineAt) await delay(20);
   }
 
   #handBackAll(): void {
@@ -195,8 +220,10 @@ export class CacheWorker {
       abort: new AbortController(),
     };
     this.#items.add(item);
+    let end: ItemEnd = 'failed';
     try {
       const done = 'chunk' in job.data ? await this.#chunk(job, item) : await this.#directory(job, item);
+      end = done ? 'done' : 'returned';
       if (!done) await this.#giveBack(job, token, 0);
     } catch (error) {
       if (!(error instanceof TargetDownError)) {
@@ -205,16 +232,18 @@ export class CacheWorker {
           this.#log.error({ err: error, job: item.jobId, item: item.itemId }, 'a chunk is tried again');
         throw error;
       }
+      end = 'held';
       await this.#hold(error);
       throw new RateLimitError();
     } finally {
       this.#items.delete(item);
+      this.#options.observer?.itemLeft(this.#measuredAs, end);
     }
   }
 
   /** @returns false: it has to run again */
   async #chunk(job: Job<WorkItem>, item: ActiveItem): Promise<boolean> {
-    const { store, holdAfterMs, maxStalls } = this.#options;
+    const { store, holdAfterMs, maxStalls, observer } = this.#options;
     const { jobId, chunk } = job.data as { jobId: string; chunk: number };
     const run = await store.beginChunk(jobId, chunk);
     if (run === null || run.files.length === 0) return true;
@@ -231,7 +260,12 @@ export class CacheWorker {
         slots: this.#slots,
         shared,
         holdAfterMs,
-        onRecorded: () => this.#answered(shared),
+        onRecorded: (state) => {
+          this.#answered(shared);
+          if (state !== 'gone' && isTerminalJobState(state))
+            this.#log.info({ job: jobId, state }, 'job ended');
+        },
+        onEnded: observer && ((result) => observer.fileEnded(this.#measuredAs, result)),
       });
       this.#log.debug({ job: jobId, chunk, run: run.run, done }, 'chunk left');
       return done;
@@ -298,7 +332,7 @@ export class CacheWorker {
   async #probeUntilUp(): Promise<void> {
     const { store } = this.#options;
     while (!this.#closed.signal.aborted) {
-      await pause(PROBE_MS, this.#closed.signal);
+      await delay(PROBE_MS, undefined, { signal: this.#closed.signal }).catch(() => {});
       try {
         if (this.#items.size > 0 || (await store.getHold(this.#queue)) === null) return;
         const sessions = await this.#sessions.all();
@@ -373,16 +407,4 @@ function workerLost(stalls: number) {
     phase: 'flush' as const,
     message: `${stalls} workers ended abnormally while they had it in hand; it is not tried again by itself`,
   };
-}
-
-function pause(ms: number, signal?: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const end = (): void => {
-      clearTimeout(timer);
-      signal?.removeEventListener('abort', end);
-      resolve();
-    };
-    const timer = setTimeout(end, ms);
-    signal?.addEventListener('abort', end);
-  });
 }

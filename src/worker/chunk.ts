@@ -1,7 +1,7 @@
 import { flushFiles, HandBack } from '../flush/engine.js';
 import type { FlushOptions, FlushOutcome } from '../flush/types.js';
 import type { FileError } from '../model/errors.js';
-import type { ChunkRun, FileResult, WorkJob, WorkStore } from '../store/work.js';
+import type { ChunkRun, FileResult, RecordReply, WorkJob, WorkStore } from '../store/work.js';
 import { JobEnded } from './endings.js';
 import { OutcomeBatches } from './outcome-batches.js';
 import type { SharedSession } from './sessions.js';
@@ -15,8 +15,9 @@ export interface ChunkDeps {
   slots: CacheSlots;
   shared: SharedSession;
   holdAfterMs: number;
-  /** Files have ended, and their outcomes are stored. */
-  onRecorded: () => void;
+  /** Files have ended, and their outcomes are stored; `state` is the job's by now. */
+  onRecorded: (state: RecordReply['state']) => void;
+  onEnded?: ((result: FileResult) => void) | undefined;
 }
 
 /** How a job wants its files flushed, as the engine takes it. */
@@ -70,7 +71,7 @@ export async function runChunk(run: ChunkRun, abort: AbortController, deps: Chun
       else if (state !== 'running' && state !== 'queued' && state !== 'expanding') {
         abort.abort(new JobEnded('canceled'));
       }
-      deps.onRecorded();
+      deps.onRecorded(state);
     },
     failed: () => abort.abort(new HandBack('the store takes no outcomes')),
   });
@@ -81,7 +82,9 @@ export async function runChunk(run: ChunkRun, abort: AbortController, deps: Chun
       unfinished--;
       shared.wanted--;
       if (unfinished % FILES_PER_LOOK === 0) slots.changed();
-      batches.add(endedBy(abort.signal.reason, outcome));
+      const result = endedBy(abort.signal.reason, outcome);
+      batches.add(result);
+      deps.onEnded?.(result);
     }
   } finally {
     shared.wanted -= unfinished;

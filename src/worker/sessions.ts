@@ -1,5 +1,5 @@
 import type { Logger } from 'pino';
-import { FlushSession, type FlushSessionOptions, type SessionEvent } from '../flush/session.js';
+import { FlushSession, type SessionEvent, type SessionObserver } from '../flush/session.js';
 import type { CacheConfig } from '../model/cache.js';
 import type { WorkJob, WorkStore } from '../store/work.js';
 import type { CacheSlots, SlotUser } from './slots.js';
@@ -19,7 +19,7 @@ export interface SessionPoolOptions {
   slots: CacheSlots;
   log: Logger;
   onEvent: (shared: SharedSession, event: SessionEvent) => void;
-  mount: FlushSessionOptions['mount'];
+  observer: SessionObserver | undefined;
 }
 
 /** The sessions of one cache. */
@@ -77,7 +77,7 @@ export class SessionPool {
   }
 
   async #openSession(job: WorkJob, config: CacheConfig): Promise<SharedSession> {
-    const { store, queue, machineName, mount, onEvent, slots } = this.#options;
+    const { store, queue, machineName, onEvent, slots, observer } = this.#options;
     const { filesPerSecond } = config.limits;
     const dialectProven = await store.isDialectProven(queue);
     const target = {
@@ -95,7 +95,7 @@ export class SessionPool {
       ...(filesPerSecond === null
         ? {}
         : { starts: (wanted: number) => store.takeStarts(queue, filesPerSecond, wanted) }),
-      ...(mount === undefined ? {} : { mount }),
+      ...(observer === undefined ? {} : { observer }),
       onEvent: (event) => {
         if (event.type === 'dialect-proven') this.#proven();
         onEvent(shared, event);

@@ -1,11 +1,16 @@
 import type { Logger } from 'pino';
+import type { SessionCounters } from '../flush/session.js';
 import type { WorkStore } from '../store/work.js';
+import type { CacheLoad } from './observer.js';
 
 /** What runs on one session of the cache: how much it could do, and what it may. */
 export interface SlotUser {
   /** Files in hand that have not ended. */
   wanted: number;
-  readonly session: { inFlight: number; counters(): { outstanding: number } };
+  readonly session: {
+    inFlight: number;
+    counters(): Pick<SessionCounters, 'outstanding'> & Partial<SessionCounters>;
+  };
 }
 
 export interface SlotOptions {
@@ -57,6 +62,18 @@ export class CacheSlots {
     let sum = 0;
     for (const { session } of this.#users) sum += session.counters().outstanding;
     return sum;
+  }
+
+  /** What the sessions have in hand now, in sum. */
+  get load(): Pick<CacheLoad, 'sessions' | 'connections' | 'outstanding' | 'waiting'> {
+    const load = { sessions: this.#users.size, connections: 0, outstanding: 0, waiting: 0 };
+    for (const { session } of this.#users) {
+      const { connections = 0, outstanding, waiting = 0 } = session.counters();
+      load.connections += connections;
+      load.outstanding += outstanding;
+      load.waiting += waiting;
+    }
+    return load;
   }
 
   add(user: SlotUser): void {

@@ -1,27 +1,14 @@
-import type { Logger } from 'pino';
-import type { FlushSessionOptions } from '../flush/session.js';
 import type { CacheConfig } from '../model/cache.js';
 import type { QueueEntry, WorkStore } from '../store/work.js';
-import { CacheWorker } from './cache-worker.js';
+import { CacheWorker, type CacheWorkerOptions } from './cache-worker.js';
+import type { CacheLoad } from './observer.js';
 
-export interface WorkerOptions {
-  store: WorkStore;
+export interface WorkerOptions extends Omit<CacheWorkerOptions, 'connection'> {
   /** The configured caches. */
   caches: readonly CacheConfig[];
-  /** Unique among all workers that ever were. */
-  workerId: string;
-  /** The name that AUTH_SYS carries. */
-  machineName: string;
-  chunksPerCache: number;
-  lockMs: number;
-  stalledCheckMs: number;
-  maxStalls: number;
-  holdAfterMs: number;
-  idleSessionMs: number;
-  log: Logger;
-  mount?: FlushSessionOptions['mount'];
 }
 
+const DRAIN_MARGIN_MS = 1000;
 /** How long handing chunks back may take once the grace time is over; with Redis away it takes for ever. */
 const HAND_BACK_MS = 5000;
 const CLOSE_MS = 3000;
@@ -39,6 +26,7 @@ export class FlushWorker {
   constructor(options: WorkerOptions) {
     this.#options = options;
     this.#connection = options.store.newConnection();
+    this.#tellOutages(this.#connection);
     this.#unwatch.push(
       options.store.watchQueues((queues) => this.#serve(queues)),
       options.store.watchEndings((jobId, why) => {
@@ -51,6 +39,11 @@ export class FlushWorker {
     let sum = 0;
     for (const cache of this.#caches.values()) sum += cache.chunksInHand;
     return sum;
+  }
+
+  /** What it has in hand now, per cache; of an address there may be several. */
+  loads(): CacheLoad[] {
+    return [...this.#caches.values()].map(({ load }) => load);
   }
 
   /**
@@ -70,14 +63,24 @@ export class FlushWorker {
     const caches = [...this.#caches.values()];
     const inHand = this.chunksInHand;
     if (inHand > 0) log.info({ chunks: inHand, graceMs }, 'worker: letting flushes under way end');
-    const drained = await within(
-      Promise.all(caches.map((cache) => cache.drain(graceMs))),
-      graceMs + HAND_BACK_MS,
-    );
+    await within(Promise.all(caches.map((cache) => cache.drain(graceMs))), graceMs + DRAIN_MARGIN_MS);
+    const drained = await within(Promise.all(caches.map((cache) => cache.handBack())), HAND_BACK_MS);
     if (!drained) log.warn({ chunks: this.chunksInHand }, 'worker: not everything was handed back in time');
     const closed = await within(Promise.all(caches.map((cache) => cache.close())), CLOSE_MS);
     this.#connection.disconnect();
     return drained && closed;
+  }
+
+  #tellOutages(connection: ReturnType<WorkStore['newConnection']>): void {
+    let away = false;
+    connection.on('close', () => {
+      if (!away && this.#closing === null) this.#options.log.error('Redis is away; waiting for it');
+      away = true;
+    });
+    connection.on('ready', () => {
+      if (away) this.#options.log.info('Redis is back');
+      away = false;
+    });
   }
 
   #serve(queues: QueueEntry[]): void {
@@ -86,7 +89,10 @@ export class FlushWorker {
     for (const [queue, cache] of this.#caches) {
       if (present.has(queue)) continue;
       this.#caches.delete(queue);
-      void cache.drain(0).then(() => cache.close());
+      void cache
+        .drain(0)
+        .then(() => cache.handBack())
+        .then(() => cache.close());
     }
     for (const entry of queues) this.#serveQueue(entry);
   }
