@@ -20,6 +20,7 @@ import {
 } from '../support/scr.js';
 
 const ROUNDS = 50;
+const MOST_KILLS = 3;
 /** Several lives per round: the limit makes a round last longer than one life. */
 const BYTES_PER_SECOND = 1_500_000;
 
@@ -71,13 +72,17 @@ async function flushWithKills(folder: string, round: number): Promise<{ kills: n
       '16384',
       ...(round % 4 ? [] : ['--verify']),
     ]);
-    // Starting takes some 150 ms; the rest falls anywhere in a life of up to half a second.
-    const isLast = kills >= 6;
-    const killAt = performance.now() + (isLast ? 30_000 : randomInt(100, 650));
+    const isLast = kills >= MOST_KILLS;
+    const deadline = performance.now() + 30_000;
+    // Most die with something in hand, some while they start.
+    let killAt = randomInt(5) === 0 && !isLast ? performance.now() + randomInt(300) : deadline;
     while (performance.now() < killAt && daemon.process.exitCode === null) {
       tree = await readTree(file);
       if (isDone(tree)) break;
-      await delay(15);
+      if (!isLast && killAt === deadline && writtenBytes(tree, entries) > writtenBytes(before, entries)) {
+        killAt = performance.now() + randomInt(150);
+      }
+      await delay(10);
     }
     await daemon.signal('SIGKILL');
     tree = await readTree(file);
@@ -99,6 +104,10 @@ async function flushWithKills(folder: string, round: number): Promise<{ kills: n
 function isBetween(tree: Nested, entry: FileEntry): boolean {
   const written = Number(valueAt(tree, 'FILES', entry.source, 'WRITTEN'));
   return written > 0 && written < entry.size;
+}
+
+function writtenBytes(tree: Nested, entries: readonly FileEntry[]): number {
+  return entries.reduce((sum, { source }) => sum + Number(valueAt(tree, 'FILES', source, 'WRITTEN')), 0);
 }
 
 /** Whatever is recorded as written is there. */
