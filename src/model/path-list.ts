@@ -66,6 +66,12 @@ export class PathList {
   *push(chunk: Uint8Array): Generator<Uint8Array, void, undefined> {
     let start = 0;
     for (;;) {
+      // A gigabyte of empty lines is a megabyte of gzip: they must cost next to nothing.
+      while (this.#heldBytes === 0 && chunk[start] === this.#delimiter) {
+        this.line++;
+        this.blank++;
+        start++;
+      }
       const end = chunk.indexOf(this.#delimiter, start);
       if (end < 0) break;
       const path = this.#take(chunk.subarray(start, end));
