@@ -20,11 +20,14 @@ COPY --from=build /app/dist ./dist
 ENV NODE_ENV=production \
     WRITEBACK_HTTP_HOST=0.0.0.0 \
     WRITEBACK_HTTP_PORT=8080 \
-    WRITEBACK_DATA_DIR=/var/lib/writeback
+    WRITEBACK_DATA_DIR=/var/lib/writeback \
+    WRITEBACK_WORKER_METRICS_HOST=0.0.0.0 \
+    WRITEBACK_WORKER_METRICS_PORT=9464
 USER node
 VOLUME /var/lib/writeback
-EXPOSE 8080
+# The API; /metrics and /healthz of a process with --role worker.
+EXPOSE 8080 9464
 HEALTHCHECK --interval=15s --timeout=5s --start-period=20s \
-  CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.WRITEBACK_HTTP_PORT}/healthz`).then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
+  CMD ["node", "-e", "const { WRITEBACK_HTTP_PORT: api, WRITEBACK_WORKER_METRICS_PORT: worker } = process.env; Promise.any([api, worker].map(async (port) => { if (!(await fetch(`http://127.0.0.1:${port}/healthz`)).ok) throw port; })).then(() => process.exit(0), () => process.exit(1))"]
 ENTRYPOINT ["node", "/app/dist/main.js"]
 CMD ["serve"]

@@ -80,6 +80,13 @@ const workerSchema = z.strictObject({
   idleSessionSeconds: seconds.default(60).meta({
     description: 'An export without work is kept mounted for this long.',
   }),
+  metricsHost: z.string().min(1).default('127.0.0.1').meta({
+    description: 'Address on which a process with --role worker answers /metrics and /healthz.',
+  }),
+  metricsPort: port.nullable().default(null).meta({
+    description:
+      'TCP port for that; 0 takes a free one. Null: none. The other roles answer both on the port of the API.',
+  }),
 });
 
 const retentionSchema = z.strictObject({
@@ -152,6 +159,8 @@ export const ENVIRONMENT = {
   WRITEBACK_WORKER_LOCK_SECONDS: { key: 'worker.lockSeconds', kind: 'number' },
   WRITEBACK_WORKER_STALLED_CHECK_SECONDS: { key: 'worker.stalledCheckSeconds', kind: 'number' },
   WRITEBACK_WORKER_HOLD_AFTER_SECONDS: { key: 'worker.holdAfterSeconds', kind: 'number' },
+  WRITEBACK_WORKER_METRICS_HOST: { key: 'worker.metricsHost', kind: 'text' },
+  WRITEBACK_WORKER_METRICS_PORT: { key: 'worker.metricsPort', kind: 'number' },
   WRITEBACK_RETENTION_JOB_SECONDS: { key: 'retention.jobSeconds', kind: 'number' },
   WRITEBACK_ADHOC_NETWORKS: { key: 'adHoc.networks', kind: 'list' },
 } as const satisfies Record<string, { key: string; kind: Kind }>;

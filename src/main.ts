@@ -120,8 +120,8 @@ async function serve(
       cause: error,
     });
   }
-  const { url, redis } = service;
-  log.info({ version, url, redis, caches: config.caches.map(({ name }) => name) }, 'started');
+  const { url, metricsUrl, redis } = service;
+  log.info({ version, url, metricsUrl, redis, caches: config.caches.map(({ name }) => name) }, 'started');
   stdout.write(
     url === null
       ? `writeback ${version} works with ${redis}\n`

@@ -1,11 +1,16 @@
 import { randomUUID } from 'node:crypto';
+import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Logger } from 'pino';
 import { buildApp } from './api/app.js';
 import type { Config } from './config.js';
+import { listenForScrapes } from './metrics/listener.js';
+import { ServiceMetrics } from './metrics/service-metrics.js';
 import type { Role } from './model/words.js';
 import type { RedisTarget } from './store/connect.js';
 import { type EmbeddedRedis, startEmbeddedRedis } from './store/embedded-redis.js';
+import { type GaugeReader, openGaugeReader } from './store/gauges.js';
+import type { StoreOptions } from './store/settings.js';
 import { untilRedisAnswers, withoutPassword } from './store/startup.js';
 import { openJobStore } from './store/store.js';
 import { Sweeper } from './store/sweeper.js';
@@ -30,6 +35,8 @@ export interface ServeSettings {
 export interface Service {
   /** Where the API listens; null for a worker. */
   readonly url: string | null;
+  /** Where the metrics are, for /metrics to be put behind it; null: nowhere. */
+  readonly metricsUrl: string | null;
   /** The Redis it works with, as the end of a sentence. */
   readonly redis: string;
   /**
@@ -67,6 +74,7 @@ export async function startService(settings: ServeSettings): Promise<Service> {
 class RunningService implements Service {
   readonly #settings: ServeSettings;
   url: string | null = null;
+  metricsUrl: string | null = null;
   redis = '';
   #shuttingDown = false;
   #closing: Promise<boolean> | null = null;
@@ -75,6 +83,9 @@ class RunningService implements Service {
   #workStore: WorkStore | null = null;
   #sweeper: Sweeper | null = null;
   #worker: FlushWorker | null = null;
+  #gauges: GaugeReader | null = null;
+  #metrics: ServiceMetrics | null = null;
+  #scrapes: Server | null = null;
   #app: ReturnType<typeof buildApp> | null = null;
 
   constructor(settings: ServeSettings) {
@@ -94,12 +105,16 @@ class RunningService implements Service {
     };
     this.#sweeper = new Sweeper({ ...storeOptions, goneMs: config.retention.goneSeconds * 1000 });
     this.#sweeper.start();
+    this.#startMetrics(storeOptions);
     if (role !== 'api')
       this.#startWorker(openWorkStore({ ...storeOptions, filesPerJob: config.limits.filesPerJob }));
     if (role !== 'worker') {
       const { caches, retention } = config;
       const store = await openJobStore({ ...storeOptions, caches, retentionMs: retention.jobSeconds * 1000 });
       await this.#startApi(store);
+      this.metricsUrl = this.url;
+    } else {
+      await this.#startScrapes();
     }
   }
 
@@ -144,7 +159,35 @@ class RunningService implements Service {
       holdAfterMs: worker.holdAfterSeconds * 1000,
       idleSessionMs: worker.idleSessionSeconds * 1000,
       log,
+      ...(this.#metrics?.work && { observer: this.#metrics.work }),
     });
+  }
+
+  #startMetrics(storeOptions: StoreOptions): void {
+    const { role, config, version } = this.#settings;
+    this.#gauges = openGaugeReader({ ...storeOptions, caches: config.caches });
+    this.#metrics = new ServiceMetrics({
+      version,
+      role,
+      reader: this.#gauges,
+      caches: role !== 'worker',
+      work: role !== 'api',
+      process: true,
+    });
+    if (this.#metrics.work) this.#metrics.work.loads = () => this.#worker?.loads() ?? [];
+  }
+
+  /** Last of all: a worker that answers works. */
+  async #startScrapes(): Promise<void> {
+    const { config, version } = this.#settings;
+    const { metricsHost: host, metricsPort: port } = config.worker;
+    if (port === null || this.#metrics === null) return;
+    try {
+      this.#scrapes = await listenForScrapes({ host, port, version, metrics: this.#metrics });
+    } catch (error) {
+      throw listenError(error, { host, port }, 'worker.metricsPort');
+    }
+    this.metricsUrl = urlOf(this.#scrapes.address() as AddressInfo);
   }
 
   async #startApi(store: JobStore): Promise<void> {
@@ -159,6 +202,7 @@ class RunningService implements Service {
       log,
       version,
       shuttingDown: () => this.#shuttingDown,
+      ...(this.#metrics && { metrics: this.#metrics }),
     });
     this.#app = app;
     try {
@@ -196,6 +240,10 @@ class RunningService implements Service {
       await this.#app?.close();
     });
     await phase('store', PHASE_MS, async () => {
+      // To the last it is told how the end goes.
+      this.#scrapes?.close();
+      this.#scrapes?.closeAllConnections();
+      this.#gauges?.close();
       await Promise.all([this.#sweeper?.close(), this.#jobStore?.close(), this.#workStore?.close()]);
     });
     await phase('redis', REDIS_PHASE_MS, async () => this.#embedded?.stop());
@@ -203,11 +251,15 @@ class RunningService implements Service {
   }
 }
 
-function listenError(error: unknown, { host, port }: { host: string; port: number }): Error {
+function listenError(
+  error: unknown,
+  { host, port }: { host: string; port: number },
+  where = '--port, http.port',
+): Error {
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
   const why =
     code === 'EADDRINUSE'
-      ? 'is in use. Give another port (--port, http.port), or 0 for any that is free'
+      ? `is in use. Give another port (${where}), or 0 for any that is free`
       : code === 'EACCES'
         ? 'is not allowed for this user. Give a port above 1023'
         : code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND'

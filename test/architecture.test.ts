@@ -18,9 +18,10 @@ const ROOMS: Record<string, readonly string[]> = {
   store: ['model'],
   worker: ['store', 'flush', 'copy', 'scr', 'model'],
   api: ['store', 'model'],
+  metrics: ['worker', 'store', 'model'],
   cli: ['flush', 'scr', 'sim', 'model'],
   config: ['model'],
-  serve: ['config', 'model', 'store', 'worker', 'api'],
+  serve: ['config', 'model', 'store', 'worker', 'api', 'metrics'],
   main: ['config', 'model', 'flush', 'scr', 'sim', 'store', 'worker', 'api', 'cli', 'serve'],
 };
 
@@ -35,6 +36,7 @@ const PACKAGES: Record<string, readonly string[]> = {
   store: ['bullmq', 'ioredis', 'lru-cache', 'pino', 'zod'],
   worker: ['bullmq', 'ioredis', 'pino'],
   api: ['fastify', '@fastify/swagger', '@fastify/swagger-ui', 'fastify-type-provider-zod', 'pino', 'zod'],
+  metrics: ['prom-client'],
   cli: ['commander', 'zod'],
   config: ['yaml', 'zod'],
   serve: ['pino'],

@@ -22,6 +22,7 @@ import { listCaches } from './routes/list-caches.js';
 import { listErrors } from './routes/list-errors.js';
 import { listFiles } from './routes/list-files.js';
 import { listJobs } from './routes/list-jobs.js';
+import { showMetrics } from './routes/metrics.js';
 import { openapiJson } from './routes/openapi-json.js';
 import { pauseCache } from './routes/pause-cache.js';
 import { postFlushes } from './routes/post-flushes.js';
@@ -103,6 +104,7 @@ export function buildApp(deps: ApiDeps): FastifyInstance {
     routes.route(healthz(context));
     routes.route(readyz(context));
     routes.route(openapiJson(() => app.swagger()));
+    if (deps.metrics) routes.route(showMetrics(deps.metrics));
     done();
   });
 

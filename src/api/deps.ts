@@ -18,8 +18,18 @@ export interface ApiDeps {
   version: string;
   /** From the moment it says true, new work is refused; long-polls are released when the app is closed. */
   shuttingDown: () => boolean;
+  /** Shown at /metrics; absent: there is none. */
+  metrics?: ApiMetrics;
   /** Default: the system's resolver (dns.lookup). */
   lookup?: Lookup;
+}
+
+export interface ApiMetrics {
+  /** Of the text. */
+  readonly contentType: string;
+  text(): Promise<string>;
+  /** `route` is the pattern of the path; what has none is ''. */
+  requestAnswered(method: string, route: string, status: number, durationMs: number): void;
 }
 
 /** What routes are made from. */

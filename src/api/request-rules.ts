@@ -4,7 +4,7 @@ import type { RouteContext } from './deps.js';
 
 /** What holds for every request, whatever its route. */
 
-const PROBES = new Set(['/healthz', '/readyz']);
+const PROBES = new Set(['/healthz', '/readyz', '/metrics']);
 const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS']);
 const API_HEADERS = {
   'x-content-type-options': 'nosniff',
@@ -15,7 +15,7 @@ const API_HEADERS = {
 /** Answers of the API are data; a browser that shows one as a page must not run anything in it. */
 const DATA_POLICY = "default-src 'none'; frame-ancestors 'none'";
 
-export function addRequestRules(app: FastifyInstance, { shuttingDown }: RouteContext): void {
+export function addRequestRules(app: FastifyInstance, { shuttingDown, metrics }: RouteContext): void {
   app.addHook('onRequest', async (request, reply) => {
     setHeaders(request, reply);
     if (shuttingDown()) reply.header('connection', 'close');
@@ -27,6 +27,7 @@ export function addRequestRules(app: FastifyInstance, { shuttingDown }: RouteCon
   app.addHook('onResponse', async (request, reply) => {
     const { method, url } = request;
     const durationMs = Math.round(reply.elapsedTime);
+    metrics?.requestAnswered(method, request.routeOptions.url ?? '', reply.statusCode, reply.elapsedTime);
     // What asks every few seconds for ever would bury everything else.
     const level = PROBES.has(url) && reply.statusCode < 500 ? 'debug' : 'info';
     request.log[level]({ method, url, status: reply.statusCode, durationMs }, 'request answered');

@@ -60,6 +60,11 @@ export class NfsClient implements LaneOwner {
     return this.#lanes.some((lane) => lane.state === 'open');
   }
 
+  /** Connections that calls can be sent on now. */
+  get connections(): number {
+    return this.#lanes.reduce((open, lane) => open + (lane.state === 'open' ? 1 : 0), 0);
+  }
+
   get busy(): boolean {
     // Who was told "down" may wait for "up" before making calls again.
     return this.#active > 0 || this.#down;
@@ -162,6 +167,7 @@ export class NfsClient implements LaneOwner {
   }
 
   replied(lane: Lane, call: PendingCall, result: unknown): void {
+    this.#events.replied?.(call.procedure.name, Date.now() - call.sentAt);
     const isCommit = call.procedure === (COMMIT as unknown);
     const status = (result as { status?: number } | null)?.status;
     if (status === NFS3ERR_JUKEBOX) lane.window.congested();

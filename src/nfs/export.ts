@@ -96,6 +96,7 @@ export class NfsExport {
       up: (address) => events.up?.(address),
       serverRestarted: (address) => events.serverRestarted?.(address),
       warning: (message) => events.warning?.(message),
+      ...(events.replied && { replied: events.replied.bind(events) }),
     };
     const mounted = new NfsExport(target, path, watched, root, endpoint);
     const signals = limit.signal === undefined ? [refused.signal] : [limit.signal, refused.signal];
@@ -111,6 +112,11 @@ export class NfsExport {
   /** The handle of the export's top directory; another one after {@link remount}. */
   get root(): FileHandle {
     return this.#root;
+  }
+
+  /** Connections to its addresses that calls can be sent on now. */
+  get connections(): number {
+    return this.#client.connections;
   }
 
   /** The entry `name` of a directory. `attributes` may be null where the server does not give them. */

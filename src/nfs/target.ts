@@ -40,4 +40,6 @@ export interface NfsEvents {
    */
   serverRestarted?(address: string): void;
   warning?(message: string): void;
+  /** Each reply that is no refusal, with the time since its call was last sent; `procedure` is like `NFS3 COMMIT`. */
+  replied?(procedure: string, roundTripMs: number): void;
 }

@@ -22,6 +22,14 @@ export function firstIdAt(ms: number): string {
   return PREFIX + timePart(ms);
 }
 
+/** When a job was made, in milliseconds since the epoch, by an id or by what begins with one; null if it is none. */
+export function timeOfId(text: string): number | null {
+  if (!isJobId(text.slice(0, 30))) return null;
+  let ms = 0;
+  for (const letter of text.slice(PREFIX.length, PREFIX.length + 10)) ms = ms * 32 + ALPHABET.indexOf(letter);
+  return ms;
+}
+
 function timePart(ms: number): string {
   let text = '';
   let rest = Math.min(Math.max(0, Math.floor(ms)), 2 ** 48 - 1);

@@ -56,6 +56,10 @@ export class Keys {
   cache(queue: string): string {
     return `${this.tag}:cache:${queue}`;
   }
+  /** No queue has this name: those of addresses begin with `address-`. */
+  get goneAddresses(): string {
+    return this.cache('gone-addresses');
+  }
   leases(queue: string): string {
     return `${this.tag}:leases:${queue}`;
   }
@@ -97,6 +101,10 @@ export class Keys {
   /** Pub/sub: the registry of queues has changed. */
   get registry(): string {
     return `${this.tag}:registry`;
+  }
+  /** What waits, the next first; its members are ids of BullMQ jobs. */
+  bullPrioritized(queue: string): string {
+    return `${this.tag}:${queue}:prioritized`;
   }
   /** BullMQ's own keys of one of its jobs. */
   bullJob(queue: string, bullId: string): string {

@@ -226,6 +226,7 @@ export class Sweeper {
         keys.queues,
         keys.leases(queue),
         keys.bucket(queue),
+        keys.goneAddresses,
       ]);
       if (forgotten === 1) await this.#queues.remove(queue);
     }

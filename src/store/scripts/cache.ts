@@ -123,9 +123,16 @@ local target = math.min(missing, math.max(1, math.floor(capacity / 2)))
 return { granted, math.ceil(math.max(1, (target - tokens) / rate * 1000)) }
 `;
 
-/** Takes the queue of an address out of the registry when no job of it is kept. KEYS: cache, queues, leases, bucket. */
+/**
+ * Takes the queue of an address out of the registry when no job of it is kept. What was counted there goes to the sum of
+ * those that are gone, so that no counter over all addresses ever falls. KEYS: cache, queues, leases, bucket, sum.
+ */
 const forget = `
 if tonumber(redis.call('HGET', cache, 'jobsKept') or '0') > 0 or redis.call('HGET', cache, 'paused') == '1' then return 0 end
+local row = redis.call('HGETALL', cache)
+for i = 1, #row, 2 do
+  if row[i]:find('^jobs:') or row[i]:find('^ended:') then redis.call('HINCRBY', KEYS[5], row[i], row[i + 1]) end
+end
 redis.call('HDEL', KEYS[2], queue)
 redis.call('UNLINK', cache, KEYS[3], KEYS[4])
 redis.call('PUBLISH', tag .. ':registry', queue)
@@ -142,5 +149,5 @@ export const CACHE_SCRIPTS = {
   wbHold: cacheScript(hold, 1),
   wbLease: cacheScript(lease, 2),
   wbStarts: cacheScript(starts, 2),
-  wbForget: cacheScript(forget, 4),
+  wbForget: cacheScript(forget, 5),
 } as const;

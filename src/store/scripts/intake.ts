@@ -32,6 +32,7 @@ redis.call('ZADD', deadlines, deadlineAt, id)
 redis.call('ZADD', outbox, now, id)
 redis.call('HINCRBY', cache, 'jobsActive', 1)
 redis.call('HINCRBY', cache, 'jobsKept', 1)
+redis.call('HINCRBY', cache, 'jobs:queued', 1)
 redis.call('HINCRBY', cache, 'filesQueued', files - duplicates)
 if redis.call('HGET', queues, queue) ~= entry then
   redis.call('HSET', queues, queue, entry)

@@ -43,6 +43,10 @@ local function count(delta)
   if (delta.c or 0) ~= 0 then redis.call('HINCRBY', job, 'filesAlreadyClean', delta.c) end
   if (delta.p or 0) ~= 0 then redis.call('HINCRBY', cache, 'filesQueued', delta.p) end
   if (delta.a or 0) ~= 0 then redis.call('HINCRBY', cache, 'filesActive', delta.a) end
+  -- Files leave a terminal state never, so these only grow.
+  for letter in ('scfxe'):gmatch('.') do
+    if (delta[letter] or 0) ~= 0 then redis.call('HINCRBY', cache, 'ended:' .. letter, delta[letter]) end
+  end
 end
 
 -- Everything that a reader may see goes through here. Progress is told at most four times a second per job.
@@ -51,6 +55,7 @@ local function changed(state)
   redis.call('HSET', job, 'updatedAt', now)
   if state then
     redis.call('HSET', job, 'state', state)
+    redis.call('HINCRBY', cache, 'jobs:' .. state, 1)
   else
     local told = tonumber(redis.call('HGET', job, 'toldAt') or '0')
     if now - told < 250 and now >= told then return end

@@ -1,0 +1,16 @@
+/**
+ * Label values are bounded: caches are those of the configuration, and all addresses that requests named share one
+ * value; states, codes and procedures are fixed lists.
+ */
+export const AD_HOC = 'ad-hoc';
+
+export function cacheLabel(cache: string | null): string {
+  return cache ?? AD_HOC;
+}
+
+/** What is not timed finer: a call in one network takes a millisecond, a flush across a link minutes. */
+export const RPC_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
+export const FLUSH_SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800];
+export const REQUEST_SECONDS = [
+  0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
+];

@@ -1,0 +1,175 @@
+import type { ChainableCommander } from 'ioredis';
+import type { CacheConfig } from '../model/cache.js';
+import { JOB_STATES, type JobState } from '../model/words.js';
+import { readRegistry } from './caches.js';
+import { Commands, guarded } from './commands.js';
+import { connectFailingFast, disconnect } from './connect.js';
+import { checkHealth } from './health.js';
+import { timeOfId } from './job-id.js';
+import { Keys, queueName } from './keys.js';
+import type { StoreOptions } from './settings.js';
+
+/** How the files of a cache ended, as the store counts them: each file once, whatever crashed on the way. */
+export const FILE_ENDINGS = ['flushed', 'already_clean', 'failed', 'canceled', 'expired'] as const;
+export type FileEnding = (typeof FILE_ENDINGS)[number];
+
+/** What can be measured about one cache, or about all addresses that are no configured cache together. */
+export interface CacheGauges {
+  /** Null: all addresses that requests named, together. */
+  cache: string | null;
+  filesPending: number;
+  filesActive: number;
+  jobsActive: number;
+  /** How long ago the job was made whose chunk is next in the queue; 0: nothing waits. */
+  nextJobAgeMs: number;
+  /** Slots that workers hold, over all of them. */
+  slotsLeased: number;
+  slotsLimit: number;
+  /** Null: nothing was asked of it yet. */
+  up: boolean | null;
+  held: boolean;
+  paused: boolean;
+  dialectProven: boolean;
+  /** Jobs that ever came into the state. */
+  jobs: Record<JobState, number>;
+  /** Files that ever ended so. */
+  files: Record<FileEnding, number>;
+}
+
+export interface StoreGauges {
+  ok: boolean;
+  /** Of one round trip; null if there was no answer. */
+  roundTripMs: number | null;
+  /** How many things make it less durable than it should be. */
+  warnings: number;
+}
+
+export interface GaugeReader {
+  /** Never throws. */
+  store(): Promise<StoreGauges>;
+  /** One small read per cache. @throws {BrokerError} STORE_UNAVAILABLE */
+  caches(): Promise<CacheGauges[]>;
+  close(): void;
+}
+
+/** Caches read in one round trip. */
+const CACHES_PER_READ = 100;
+
+/** On a connection of its own that fails fast: a measurement that waits for Redis is worth nothing. */
+export function openGaugeReader(options: StoreOptions & { caches: readonly CacheConfig[] }): GaugeReader {
+  const commands = new Commands(
+    connectFailingFast(options.redis, 'writeback-gauges'),
+    new Keys(options.keyPrefix),
+  );
+  const { redis, keys } = commands;
+
+  async function store(): Promise<StoreGauges> {
+    const askedAt = performance.now();
+    const roundTripMs = await redis.ping().then(
+      () => performance.now() - askedAt,
+      () => null,
+    );
+    if (roundTripMs === null) return { ok: false, roundTripMs, warnings: 0 };
+    const { ok, warnings } = await checkHealth(redis);
+    return { ok, roundTripMs, warnings: warnings.length };
+  }
+
+  async function caches(): Promise<CacheGauges[]> {
+    const wanted = options.caches.map((config) => ({
+      queue: queueName(config.name, false),
+      name: config.name as string | null,
+      limit: config.limits.inFlight,
+    }));
+    for (const { queue, adHocCache } of await readRegistry(commands)) {
+      if (adHocCache) wanted.push({ queue, name: null, limit: adHocCache.limits.inFlight });
+    }
+    const gauges: CacheGauges[] = [];
+    const addresses = noGauges(null, 0);
+    addCounters(addresses, await redis.hgetall(keys.goneAddresses));
+    for (let i = 0; i < wanted.length; i += CACHES_PER_READ) {
+      const group = wanted.slice(i, i + CACHES_PER_READ);
+      const pipeline = redis.pipeline();
+      for (const { queue } of group) readCache(pipeline, queue);
+      const replies = (await pipeline.exec()) ?? [];
+      group.forEach(({ name, limit }, at) => {
+        const own = name === null ? addresses : noGauges(name, 0);
+        own.slotsLimit += limit;
+        addCache(own, replies.slice(at * COMMANDS_PER_CACHE, (at + 1) * COMMANDS_PER_CACHE));
+        if (name !== null) gauges.push(own);
+      });
+    }
+    return [...gauges, addresses];
+  }
+
+  function readCache(pipeline: ChainableCommander, queue: string): void {
+    pipeline
+      .hgetall(keys.cache(queue))
+      .zrange(keys.bullPrioritized(queue), '0', '0')
+      .hvals(keys.leases(queue));
+  }
+
+  return {
+    store,
+    caches: () => guarded(caches),
+    close: () => disconnect(redis),
+  };
+}
+
+const COMMANDS_PER_CACHE = 3;
+
+function addCache(gauges: CacheGauges, replies: [Error | null, unknown][]): void {
+  for (const [error] of replies) if (error) throw error;
+  const [row, next, leases] = replies.map(([, reply]) => reply) as [
+    Record<string, string>,
+    string[],
+    string[],
+  ];
+  const now = Date.now();
+  gauges.filesPending += Number(row.filesQueued ?? 0);
+  gauges.filesActive += Number(row.filesActive ?? 0);
+  gauges.jobsActive += Number(row.jobsActive ?? 0);
+  const madeAt = timeOfId(next[0] ?? '');
+  if (madeAt !== null) gauges.nextJobAgeMs = Math.max(gauges.nextJobAgeMs, now - madeAt);
+  for (const lease of leases) {
+    // Slots, in use, wanted, end of the lease; see scripts/cache.ts.
+    const [slots = 0, inUse = 0, , endsAt = 0] = lease.split(' ').map(Number);
+    if (endsAt > now) gauges.slotsLeased += Math.max(slots, inUse);
+  }
+  if (row.health === 'down') gauges.up = false;
+  else if (row.health === 'up') gauges.up ??= true;
+  gauges.held ||= row.holdTries !== undefined;
+  gauges.paused ||= row.paused === '1';
+  gauges.dialectProven ||= row.dialectProven === '1';
+  addCounters(gauges, row);
+}
+
+const ENDING_LETTERS: Record<FileEnding, string> = {
+  flushed: 's',
+  already_clean: 'c',
+  failed: 'f',
+  canceled: 'x',
+  expired: 'e',
+};
+
+function addCounters({ jobs, files }: CacheGauges, row: Record<string, string>): void {
+  for (const state of JOB_STATES) jobs[state] += Number(row[`jobs:${state}`] ?? 0);
+  for (const ending of FILE_ENDINGS) files[ending] += Number(row[`ended:${ENDING_LETTERS[ending]}`] ?? 0);
+}
+
+function noGauges(cache: string | null, slotsLimit: number): CacheGauges {
+  return {
+    cache,
+    filesPending: 0,
+    filesActive: 0,
+    jobsActive: 0,
+    nextJobAgeMs: 0,
+    slotsLeased: 0,
+    slotsLimit,
+    up: null,
+    held: false,
+    paused: false,
+    dialectProven: false,
+    jobs: Object.fromEntries(JOB_STATES.map((state) => [state, 0])) as Record<JobState, number>,
+    files: Object.fromEntries(FILE_ENDINGS.map((ending) => [ending, 0])) as Record<FileEnding, number>,
+  };
+}

@@ -1,0 +1,136 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { parse } from 'yaml';
+import { ServiceMetrics } from '../../src/metrics/service-metrics.js';
+import { JOB_STATES } from '../../src/model/words.js';
+import { type CacheGauges, FILE_ENDINGS } from '../../src/store/gauges.js';
+import { type Family, parseExposition } from '../support/exposition.js';
+
+const root = new URL('../../../', import.meta.url);
+
+/** Everything that any role exports, with every label a metric can have. */
+async function exported(): Promise<Map<string, Family>> {
+  const count = <K extends string>(keys: readonly K[]) =>
+    Object.fromEntries(keys.map((key) => [key, 1])) as Record<K, number>;
+  const gauges: CacheGauges = {
+    cache: 'scratch',
+    filesPending: 1,
+    filesActive: 1,
+    jobsActive: 1,
+    nextJobAgeMs: 1,
+    slotsLeased: 1,
+    slotsLimit: 1,
+    up: true,
+    held: false,
+    paused: false,
+    dialectProven: true,
+    jobs: count(JOB_STATES),
+    files: count(FILE_ENDINGS),
+  };
+  const metrics = new ServiceMetrics({
+    version: '1',
+    role: 'all',
+    reader: {
+      store: async () => ({ ok: true, roundTripMs: 1, warnings: 0 }),
+      caches: async () => [gauges],
+      close() {},
+    },
+    caches: true,
+    work: true,
+    process: true,
+  });
+  const { work } = metrics;
+  assert.ok(work);
+  work.loads = () => [
+    { cache: 'scratch', itemsInHand: 1, sessions: 1, connections: 1, outstanding: 1, waiting: 1 },
+  ];
+  const file = { index: 0, path: '/a', attempts: 1, firstError: null, size: 1, mtimeMs: 1, durationMs: 5 };
+  const error = { code: 'EIO', nfsStatus: 5, phase: 'flush', message: 'm' } as const;
+  for (const evidence of ['accepted', 'stable', 'written-back'] as const) {
+    work.fileEnded('scratch', { ...file, state: 'succeeded', outcome: 'flushed', evidence, lastError: null });
+  }
+  work.fileEnded('scratch', { ...file, state: 'failed', outcome: null, evidence: null, lastError: error });
+  for (const end of ['done', 'returned', 'held', 'failed'] as const) work.itemLeft('scratch', end);
+  work.replied('scratch', 'NFS3 COMMIT', 1);
+  work.retried('scratch', 'EIO');
+  metrics.requestAnswered('GET', '/v1/jobs', 200, 1);
+  return parseExposition(await metrics.text());
+}
+
+function dashboardQueries(): string[] {
+  const text = readFileSync(new URL('deploy/grafana-dashboard.json', root), 'utf8');
+  const { panels, templating } = JSON.parse(text) as {
+    panels: { id: number; targets?: { expr: string }[] }[];
+    templating: { list: { query: string | { query: string } }[] };
+  };
+  assert.equal(new Set(panels.map(({ id }) => id)).size, panels.length);
+  const variables = templating.list.flatMap(({ query }) => (typeof query === 'string' ? [] : [query.query]));
+  return [...panels.flatMap(({ targets = [] }) => targets.map(({ expr }) => expr)), ...variables];
+}
+
+interface Rule {
+  alert: string;
+  expr: string;
+  for: string;
+  labels: { severity: string };
+  annotations: { summary: string; description: string };
+}
+
+function alertRules(): Rule[] {
+  const text = readFileSync(new URL('deploy/prometheus-alerts.yml', root), 'utf8');
+  return (parse(text) as { groups: { rules: Rule[] }[] }).groups.flatMap(({ rules }) => rules);
+}
+
+test('the dashboard and the alert rules use only metrics, labels and label values that exist', async () => {
+  const families = await exported();
+  const queries = [...dashboardQueries(), ...alertRules().map(({ expr }) => expr)];
+  assert.ok(queries.length > 25);
+  const samples = [...families.values()].flatMap((family) => family.samples);
+  // What Prometheus itself adds.
+  const added = ['instance', 'job'];
+  for (const query of queries) {
+    const used = [...query.matchAll(/\b((?:writeback|nodejs|process)_[a-z0-9_]+)(\{[^}]*\})?/g)];
+    assert.ok(used.length > 0, query);
+    const labelsUsed = new Set<string>();
+    for (const [, name = '', matchers = ''] of used) {
+      const own = samples.filter((sample) => sample.name === name);
+      assert.ok(own.length > 0, `${name} does not exist: ${query}`);
+      for (const sample of own) for (const label of Object.keys(sample.labels)) labelsUsed.add(label);
+      for (const [, label = '', operator, value = ''] of matchers.matchAll(/([a-z]+)(=~|=)"([^"]*)"/g)) {
+        if (added.includes(label) || value.startsWith('$')) continue;
+        for (const one of operator === '=~' ? value.split('|') : [value]) {
+          const known =
+            name === 'writeback_build_info'
+              ? ['api', 'worker', 'all']
+              : own.map(({ labels }) => labels[label]);
+          assert.ok(known.includes(one), `${name} has no ${label}="${one}": ${query}`);
+        }
+      }
+    }
+    for (const [, by = ''] of query.matchAll(/\bby \(([^)]*)\)/g)) {
+      for (const label of by.split(',').map((part) => part.trim())) {
+        assert.ok(labelsUsed.has(label) || added.includes(label), `nothing has a label ${label}: ${query}`);
+      }
+    }
+  }
+});
+
+test('every alert says how bad it is, for how long it waits, and what to do', () => {
+  const rules = alertRules();
+  assert.equal(new Set(rules.map(({ alert }) => alert)).size, rules.length);
+  for (const { alert, for: wait, labels, annotations } of rules) {
+    assert.match(wait, /^\d+[mh]$/, alert);
+    assert.match(labels.severity, /^(critical|warning)$/, alert);
+    assert.ok(annotations.summary.length > 10 && annotations.description.length > 30, alert);
+  }
+});
+
+test('docs/OPERATIONS.md names every metric of our own', async () => {
+  const page = readFileSync(new URL('docs/OPERATIONS.md', root), 'utf8');
+  for (const name of (await exported()).keys()) {
+    if (!name.startsWith('writeback_')) continue;
+    const rest = /^writeback_(?:cache|worker)(_.*)$/.exec(name)?.[1];
+    assert.ok(page.includes(`\`${name}\``) || (rest !== undefined && page.includes(`\`${rest}\``)), name);
+  }
+});
