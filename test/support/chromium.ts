@@ -53,12 +53,19 @@ export async function startChromium(program: string): Promise<Chromium> {
     '--disable-gpu',
     '--disable-dev-shm-usage',
     '--no-first-run',
+    // It looks at one page of ours, and has nothing to ask of the network.
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync',
+    '--disable-quic',
   ];
   const args = [...flags, '--remote-debugging-pipe', `--user-data-dir=${dir}`, 'about:blank'];
   // A group of its own: Chromium has many processes, and all of them have to go.
   const child = spawn(program, args, {
     stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'],
     detached: true,
+    // Killed, it leaves its temporary files behind: they go with the folder.
+    env: { ...process.env, TMPDIR: dir },
   });
   const close = async (): Promise<void> => {
     const gone = new Promise<void>((resolve) => child.once('exit', () => resolve()));
