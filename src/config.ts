@@ -2,6 +2,7 @@ import { parseDocument } from 'yaml';
 import { z } from 'zod';
 import { cacheConfigSchema } from './model/cache.js';
 import { adHocSchema, apiLimitsSchema } from './model/limits.js';
+import { agentConfigSchema } from './model/node.js';
 
 /**
  * The configuration of the service: a YAML file (optional), overridden by environment variables. One schema checks
@@ -115,6 +116,7 @@ export const configSchema = z
       })
       .prefault({}),
     worker: workerSchema.prefault({}),
+    agent: agentConfigSchema.prefault({}),
     limits: apiLimitsSchema.prefault({}),
     retention: retentionSchema.prefault({}),
     adHoc: adHocSchema.prefault({}),
@@ -159,6 +161,10 @@ export const ENVIRONMENT = {
   WRITEBACK_WORKER_LOCK_SECONDS: { key: 'worker.lockSeconds', kind: 'number' },
   WRITEBACK_WORKER_STALLED_CHECK_SECONDS: { key: 'worker.stalledCheckSeconds', kind: 'number' },
   WRITEBACK_WORKER_HOLD_AFTER_SECONDS: { key: 'worker.holdAfterSeconds', kind: 'number' },
+  WRITEBACK_AGENT_NODE: { key: 'agent.node', kind: 'text' },
+  WRITEBACK_AGENT_SOURCE_ROOTS: { key: 'agent.sourceRoots', kind: 'list' },
+  WRITEBACK_AGENT_DESTINATION_ROOTS: { key: 'agent.destinationRoots', kind: 'list' },
+  WRITEBACK_AGENT_CONCURRENCY: { key: 'agent.concurrency', kind: 'number' },
   WRITEBACK_WORKER_METRICS_HOST: { key: 'worker.metricsHost', kind: 'text' },
   WRITEBACK_WORKER_METRICS_PORT: { key: 'worker.metricsPort', kind: 'number' },
   WRITEBACK_RETENTION_JOB_SECONDS: { key: 'retention.jobSeconds', kind: 'number' },

@@ -98,6 +98,7 @@ async function serve(
       EXIT.usage,
     );
   }
+  if (role === 'agent') checkAgent(config.agent);
   const log = pino({ level: config.log.level, base: { role } }, pino.destination(2));
   for (const sentence of unknownVariables(env)) log.warn(sentence);
 
@@ -143,6 +144,18 @@ async function serve(
   return inOrder ? EXIT.succeeded : EXIT.error;
 }
 
+function checkAgent({ sourceRoots, destinationRoots }: Config['agent']): void {
+  const missing = [
+    sourceRoots.length === 0 && 'agent.sourceRoots (WRITEBACK_AGENT_SOURCE_ROOTS)',
+    destinationRoots.length === 0 && 'agent.destinationRoots (WRITEBACK_AGENT_DESTINATION_ROOTS)',
+  ].filter((key) => key !== false);
+  if (missing.length === 0) return;
+  throw new CliError(
+    `--role agent copies only from and to directories that it is allowed: set ${missing.join(' and ')}.`,
+    EXIT.usage,
+  );
+}
+
 async function readConfig(options: ServeCommandOptions, env: CliContext['env']): Promise<Config> {
   const file = options.config ?? (env.WRITEBACK_CONFIG || undefined);
   let yamlText: string | undefined;
@@ -166,6 +179,7 @@ async function readConfig(options: ServeCommandOptions, env: CliContext['env']):
         'http.port': options.port,
         dataDir: options.dataDir,
         'redis.url': options.redisUrl,
+        'agent.node': options.node,
       },
     });
   } catch (error) {

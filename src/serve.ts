@@ -17,6 +17,7 @@ import { Sweeper } from './store/sweeper.js';
 import type { JobStore } from './store/types.js';
 import type { WorkStore } from './store/work.js';
 import { openWorkStore } from './store/work-store.js';
+import { TransferAgent } from './worker/transfer-agent.js';
 import { FlushWorker } from './worker/worker.js';
 
 export interface ServeSettings {
@@ -33,7 +34,7 @@ export interface ServeSettings {
 }
 
 export interface Service {
-  /** Where the API listens; null for a worker. */
+  /** Where the API listens; null for a worker or an agent. */
   readonly url: string | null;
   /** Where the metrics are, for /metrics to be put behind it; null: nowhere. */
   readonly metricsUrl: string | null;
@@ -56,7 +57,7 @@ const WORKER_PHASE_MS = 10_000;
 
 /** How long `close` takes at most. */
 export function longestCloseMs(config: Config): number {
-  return config.worker.shutdownGraceSeconds * 1000 + WORKER_PHASE_MS + 2 * PHASE_MS + REDIS_PHASE_MS;
+  return config.worker.shutdownGraceSeconds * 1000 + 2 * WORKER_PHASE_MS + 3 * PHASE_MS + REDIS_PHASE_MS;
 }
 
 /** Starts everything that a role needs. @throws {Error} whose message is for the operator; nothing is left running */
@@ -83,6 +84,7 @@ class RunningService implements Service {
   #workStore: WorkStore | null = null;
   #sweeper: Sweeper | null = null;
   #worker: FlushWorker | null = null;
+  #agent: TransferAgent | null = null;
   #gauges: GaugeReader | null = null;
   #metrics: ServiceMetrics | null = null;
   #scrapes: Server | null = null;
@@ -106,9 +108,11 @@ class RunningService implements Service {
     this.#sweeper = new Sweeper({ ...storeOptions, goneMs: config.retention.goneSeconds * 1000 });
     this.#sweeper.start();
     this.#startMetrics(storeOptions);
-    if (role !== 'api')
-      this.#startWorker(openWorkStore({ ...storeOptions, filesPerJob: config.limits.filesPerJob }));
-    if (role !== 'worker') {
+    const openWork = (): WorkStore =>
+      openWorkStore({ ...storeOptions, filesPerJob: config.limits.filesPerJob });
+    if (role === 'agent') this.#startAgent(openWork());
+    if (role === 'all' || role === 'worker') this.#startWorker(openWork());
+    if (role === 'all' || role === 'api') {
       const { caches, retention } = config;
       const store = await openJobStore({ ...storeOptions, caches, retentionMs: retention.jobSeconds * 1000 });
       await this.#startApi(store);
@@ -163,6 +167,21 @@ class RunningService implements Service {
     });
   }
 
+  #startAgent(store: WorkStore): void {
+    const { config, hostName, log } = this.#settings;
+    const { worker, agent } = config;
+    this.#workStore = store;
+    this.#agent = new TransferAgent({
+      ...agent,
+      store,
+      node: agent.node ?? nodeOfHost(hostName),
+      lockMs: worker.lockSeconds * 1000,
+      stalledCheckMs: worker.stalledCheckSeconds * 1000,
+      maxStalls: worker.maxStalls,
+      log,
+    });
+  }
+
   #startMetrics(storeOptions: StoreOptions): void {
     const { role, config, version } = this.#settings;
     this.#gauges = openGaugeReader({ ...storeOptions, caches: config.caches });
@@ -170,8 +189,8 @@ class RunningService implements Service {
       version,
       role,
       reader: this.#gauges,
-      caches: role !== 'worker',
-      work: role !== 'api',
+      caches: role === 'all' || role === 'api',
+      work: role === 'all' || role === 'worker',
       process: true,
     });
     if (this.#metrics.work) this.#metrics.work.loads = () => this.#worker?.loads() ?? [];
@@ -234,6 +253,7 @@ class RunningService implements Service {
       log.warn({ timeoutMs }, `end: ${name} did not end in order`);
     };
     await phase('worker', graceMs + WORKER_PHASE_MS, async () => this.#worker?.close(graceMs));
+    await phase('agent', WORKER_PHASE_MS + PHASE_MS, async () => this.#agent?.close());
     await phase('api', PHASE_MS, async () => {
       // A connection that is kept alive without a request would be waited for.
       this.#app?.server.closeIdleConnections();
@@ -249,6 +269,11 @@ class RunningService implements Service {
     await phase('redis', REDIS_PHASE_MS, async () => this.#embedded?.stop());
     return inTime;
   }
+}
+
+/** The node that an agent on this host serves unless it is told another. */
+export function nodeOfHost(hostName: string): string {
+  return hostName.split('.')[0] ?? hostName;
 }
 
 function listenError(

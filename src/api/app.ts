@@ -24,15 +24,17 @@ import { listFiles } from './routes/list-files.js';
 import { listJobs } from './routes/list-jobs.js';
 import { showMetrics } from './routes/metrics.js';
 import { openapiJson } from './routes/openapi-json.js';
+import { patchJob } from './routes/patch-job.js';
 import { pauseCache } from './routes/pause-cache.js';
 import { postFlushes } from './routes/post-flushes.js';
+import { postTransfers } from './routes/post-transfers.js';
 import { readyz } from './routes/readyz.js';
 import { resumeCache } from './routes/resume-cache.js';
 import { retryJob } from './routes/retry-job.js';
 import { Targets } from './target.js';
 import { Waiters } from './waiters.js';
 
-/** JSON bodies of everything but POST /v1/flushes. */
+/** JSON bodies of everything but POST /v1/flushes and /v1/transfers. */
 const SMALL_BODY_BYTES = 64 * 1024;
 const REQUEST_ID = /^[A-Za-z0-9._~:+/=@-]{1,128}$/;
 /** Parameters that may be given more than once; they are always lists. */
@@ -91,8 +93,10 @@ export function buildApp(deps: ApiDeps): FastifyInstance {
   app.register((routes, _options, done) => {
     refuseOtherMethods(routes);
     routes.route(postFlushes(context));
+    routes.route(postTransfers(context));
     routes.route(listJobs(context));
     routes.route(getJob(context));
+    routes.route(patchJob(context));
     routes.route(listFiles(context));
     routes.route(listErrors(context));
     routes.route(cancelJob(context));

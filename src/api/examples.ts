@@ -1,6 +1,6 @@
 import type { ApiErrorCode } from '../model/errors.js';
 import type { Cache, ErrorGroup, Job, JobFile } from '../model/job.js';
-import { EXAMPLE_JOB_ID, type FlushRequest } from '../model/requests.js';
+import { EXAMPLE_JOB_ID, type FlushRequest, type TransferRequest } from '../model/requests.js';
 
 /** Examples of the OpenAPI document. Tests check them against the schemas they stand beside. */
 
@@ -44,6 +44,7 @@ export const JOB_EXAMPLE: Job = {
   warnings: [],
   cache: 'projects',
   export: '/exp1',
+  node: null,
   labels: { run: '42' },
   options: {
     pathsAre: 'export',
@@ -101,9 +102,59 @@ export const QUEUED_JOB_EXAMPLE: Job = {
   },
 };
 
+export const TRANSFER_EXAMPLES: Record<string, { summary: string; value: TransferRequest }> = {
+  files: {
+    summary: 'A checkpoint from the local disk of a node, at 50 MiB/s',
+    value: {
+      node: 'n042',
+      files: [{ source: '/local/run42/ckpt.0', destination: '/lustre/run42/ckpt.0' }],
+      limits: { bytesPerSecond: 52_428_800 },
+      labels: { run: '42' },
+    },
+  },
+  directory: {
+    summary: 'Everything below a directory, compared after the copy',
+    value: {
+      node: 'n042',
+      directories: [{ source: '/local/run42', destination: '/lustre/run42', exclude: ['**/*.tmp'] }],
+      verify: true,
+    },
+  },
+  scr: {
+    summary: 'What an SCR transfer file lists',
+    value: { node: 'n042', scrTransferFile: '/local/scr/transfer.scr' },
+  },
+};
+
+export const TRANSFER_LIST_EXAMPLES = {
+  lines: {
+    summary: 'One object per line',
+    value:
+      '{"source":"/local/run42/a","destination":"/lustre/run42/a"}\n{"source":"/local/run42/b","destination":"/lustre/run42/b","size":1048576}\n',
+  },
+};
+
+export const TRANSFER_JOB_EXAMPLE: Job = {
+  ...QUEUED_JOB_EXAMPLE,
+  kind: 'transfer',
+  statusDetail:
+    'No agent of node n042 is connected (none was ever seen); the job waits for one: writeback serve --role agent --node n042',
+  cache: null,
+  export: null,
+  node: 'n042',
+  options: {
+    verify: false,
+    limits: { bytesPerSecond: 52_428_800, cpuPercent: null },
+    scrTransferFile: null,
+    fileTimeoutSeconds: 3600,
+    deadlineSeconds: 86400,
+  },
+};
+
 export const FILE_EXAMPLE: JobFile = {
   index: 17,
   path: '/run42/out.17',
+  destination: null,
   state: 'failed',
   outcome: null,
   evidence: null,
@@ -191,6 +242,10 @@ export const PROBLEM_EXAMPLES: Record<ApiErrorCode, { detail: string; pointer?: 
   JOB_GONE: { detail: `The job "${EXAMPLE_JOB_ID}" ended, and its records were kept for 7 days.` },
   JOB_NOT_FINISHED: {
     detail: `The job "${EXAMPLE_JOB_ID}" is running. Cancel it first, or wait for its end.`,
+  },
+  JOB_ENDED: { detail: `Job ${EXAMPLE_JOB_ID} has ended (succeeded); it moves nothing any more.` },
+  NOT_A_TRANSFER: {
+    detail: `Job ${EXAMPLE_JOB_ID} is a flush: what a cache may be asked at a time is set in its configuration.`,
   },
   NOTHING_TO_RETRY: { detail: `No file of the job "${EXAMPLE_JOB_ID}" failed, expired or was canceled.` },
   CACHE_NOT_FOUND: { detail: 'There is no cache "projets".' },

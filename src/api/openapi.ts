@@ -45,6 +45,7 @@ const DESCRIPTION = `Makes named files durable on long-term storage now: POST a 
 
 const TAGS = [
   { name: 'flushes', description: 'Ask for files to be written back.' },
+  { name: 'transfers', description: 'Ask for files of a node to be copied.' },
   { name: 'jobs', description: 'What became of a request, file by file; cancel, retry.' },
   { name: 'caches', description: 'The write-back targets: health, load, pause.' },
   { name: 'service', description: 'Health and description of the service itself.' },

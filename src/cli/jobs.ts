@@ -22,6 +22,7 @@ interface JobsOptions extends ServiceOptions {
   state?: JobState[];
   kind?: string;
   cache?: string;
+  node?: string;
   label?: string[];
   since?: string;
   limit: number;
@@ -29,7 +30,7 @@ interface JobsOptions extends ServiceOptions {
 }
 
 const PAGE = 100;
-const HEADER = ['JOB', 'STATE', 'CACHE', 'EXPORT', 'FILES', 'DONE', 'FAILED', 'AGE', 'LABELS'];
+const HEADER = ['JOB', 'STATE', 'ON', 'EXPORT', 'FILES', 'DONE', 'FAILED', 'AGE', 'LABELS'];
 
 export function registerJobs(program: Command, context: CliContext): void {
   program
@@ -39,6 +40,7 @@ export function registerJobs(program: Command, context: CliContext): void {
     .addOption(choices('-s, --state <state>', 'only jobs in this state', JOB_STATES))
     .addOption(choice('--kind <kind>', 'only jobs of this kind', JOB_KINDS))
     .option('-c, --cache <name>', 'only jobs of this cache')
+    .option('--node <name>', 'only transfers of this node')
     .option('-l, --label <key=value>', 'only jobs with this label (repeatable)', collect)
     .option('--since <time>', 'only jobs made since then: an age such as 90m or 2d, or a date (RFC 3339)')
     .option('-n, --limit <count>', 'at most so many', parseLimit, 50)
@@ -59,6 +61,7 @@ async function jobs(context: CliContext, client: ServiceClient, options: JobsOpt
     state: options.state,
     kind: options.kind,
     cache: options.cache,
+    node: options.node,
     label: options.label,
     createdAfter: options.since === undefined ? undefined : sinceTime(options.since),
     limit: Math.min(options.limit, PAGE),
@@ -84,8 +87,8 @@ function row(job: Job): (string | number)[] {
   return [
     job.id,
     `${job.state}${job.paused ? ' (paused)' : ''}`,
-    printable(job.cache),
-    printable(job.export),
+    printable(job.cache ?? job.node ?? ''),
+    job.export === null ? '(transfer)' : printable(job.export),
     progress.filesTotal,
     progress.filesSucceeded,
     progress.filesFailed + progress.filesExpired + progress.filesCanceled,

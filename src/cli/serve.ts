@@ -10,6 +10,7 @@ export interface ServeCommandOptions {
   port?: number;
   dataDir?: string;
   redisUrl?: string;
+  node?: string;
 }
 
 const HELP = `
@@ -18,6 +19,8 @@ Without a Redis URL it starts a private Redis of its own, with its data in the d
 For several processes or hosts give all of them the same Redis:
   writeback serve --role api --redis-url redis://redis.example.org
   writeback serve --role worker --redis-url redis://redis.example.org
+On a node whose files are to be copied, an agent (agent.sourceRoots and agent.destinationRoots say what it may touch):
+  writeback serve --role agent --node n042 --redis-url redis://redis.example.org
 
 It logs JSON lines to standard error, and ends with SIGTERM or SIGINT: flushes under way may end first, a second
 signal ends it at once.`;
@@ -33,13 +36,14 @@ export function registerServe(
     program
       .command('serve')
       .summary('run the service')
-      .description('Runs the service: the HTTP API, the workers, or both.')
+      .description('Runs the service: the HTTP API, the workers, both, or the agent of a node.')
       .addOption(new Option('--role <role>', 'what to run').choices(ROLES).default(ROLES[0]))
       .option('--config <file>', 'configuration file, YAML (WRITEBACK_CONFIG)')
       .option('--host <address>', 'address to listen on (WRITEBACK_HTTP_HOST)')
       .option('--port <port>', 'port to listen on; 0: any that is free (WRITEBACK_HTTP_PORT)', portNumber)
       .option('--data-dir <folder>', 'data of the private Redis (WRITEBACK_DATA_DIR)')
       .option('--redis-url <url>', 'a Redis to use instead of a private one (WRITEBACK_REDIS_URL)')
+      .option('--node <name>', 'with --role agent: the node whose transfers it takes (WRITEBACK_AGENT_NODE)')
       .addHelpText('after', HELP)
       .action(async (options: ServeCommandOptions) => {
         context.setExitCode(await run(options, context));

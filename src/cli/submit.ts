@@ -179,7 +179,9 @@ async function submitAll(
 function tellAccepted(context: CliContext, job: Job, json: boolean): void {
   if (json) return;
   const total = `${filesText(job.progress.filesTotal)}${job.progress.filesTotalFinal ? '' : ' so far'}`;
-  context.stderr.write(
-    `Job ${job.id}: ${total} on ${printable(job.cache)}, export ${printable(job.export)}\n`,
-  );
+  const place =
+    job.node === null
+      ? `on ${printable(job.cache ?? '')}, export ${printable(job.export ?? '')}`
+      : `to be copied by node ${printable(job.node)}`;
+  context.stderr.write(`Job ${job.id}: ${total} ${place}\n`);
 }

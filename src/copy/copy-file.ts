@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { type BigIntStats, constants, promises as fs } from 'node:fs';
 import { CopyError, copyErrorOf, hasCode } from './copy-error.js';
+import { versionOf } from './look.js';
 import { openPlace, openRegular, type Place } from './place.js';
 import { checksum, pump } from './pump.js';
 import type { Throttle } from './throttle.js';
@@ -88,6 +89,31 @@ export async function copyFile(
   } finally {
     await source.file.close();
     await source.place.close();
+  }
+}
+
+/**
+ * Makes what an earlier attempt left behind the beginning of a new one, so that the earlier one, should it still be
+ * alive somewhere, can neither finish nor remove it.
+ * @returns false if nothing was left behind
+ * @throws {CopyError}
+ */
+export async function adoptAttempt(
+  request: Pick<CopyRequest, 'destination' | 'roots'> & { from: string; to: string },
+): Promise<boolean> {
+  const { destination, roots, from, to } = request;
+  try {
+    const place = await openPlace(destination, roots?.destination ?? null, false);
+    try {
+      const [before, after] = [temporaryName(place.name, from), temporaryName(place.name, to)];
+      await fs.rename(place.address(before), place.address(after));
+      return true;
+    } finally {
+      await place.close();
+    }
+  } catch (error) {
+    if (hasCode(error, 'ENOENT') || (error instanceof CopyError && error.code === 'ENOENT')) return false;
+    throw copyErrorOf(error, `the temporary file of ${destination} cannot be continued`);
   }
 }
 
@@ -184,7 +210,7 @@ async function openTemporary(place: Place, name: string, resume: boolean): Promi
 
 async function copyOpened(copy: Copy): Promise<CopyResult> {
   const { request, source, destination, before, size, throttle, signal } = copy;
-  const version = `${before.ino}:${before.size}:${before.mtimeNs}`;
+  const version = versionOf(before);
   const from = await prepareDestination(copy, version);
   const result: CopyResult = {
     complete: false,

@@ -140,7 +140,7 @@ export async function checksum(
     position += count;
     ahead = readAhead(file, buffer, position, length);
     crc = crc32(filled.subarray(0, count), crc);
-    await throttle.cpu.ready(signal);
+    await throttle.cpuReady(signal);
     if (signal.aborted) {
       await ahead;
       return null;

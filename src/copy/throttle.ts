@@ -137,20 +137,42 @@ export class CpuLimit {
 export class Throttle {
   readonly bandwidth: BandwidthLimit;
   readonly cpu: CpuLimit;
+  readonly #within: Throttle | null;
 
-  constructor(bandwidth = new BandwidthLimit(), cpu = new CpuLimit()) {
+  /** @param within limits that hold besides, shared with others */
+  constructor(bandwidth = new BandwidthLimit(), cpu = new CpuLimit(), within: Throttle | null = null) {
     this.bandwidth = bandwidth;
     this.cpu = cpu;
+    this.#within = within;
   }
 
   get limited(): boolean {
-    return this.bandwidth.bytesPerSecond !== null || this.cpu.percent !== null;
+    return (
+      this.bandwidth.bytesPerSecond !== null || this.cpu.percent !== null || (this.#within?.limited ?? false)
+    );
   }
 
-  /** Waits until both limits allow a burst. Resolves to its size in bytes; to 0 if `signal` was aborted. */
-  async nextBurst(maxBytes: number, signal: AbortSignal): Promise<number> {
+  /** Resolves when no share of CPU time is used up, or when `signal` is aborted. */
+  async cpuReady(signal: AbortSignal): Promise<void> {
+    await this.#within?.cpuReady(signal);
     await this.cpu.ready(signal);
-    return this.bandwidth.take(maxBytes, signal);
+  }
+
+  /** Waits until all limits allow a burst. Resolves to its size in bytes; to 0 if `signal` was aborted. */
+  async nextBurst(maxBytes: number, signal: AbortSignal): Promise<number> {
+    await this.cpuReady(signal);
+    const burst = await this.bandwidth.take(maxBytes, signal);
+    return this.#within === null ? burst : this.#within.#takeAll(burst, signal);
+  }
+
+  /** Waits for exactly so much, however many bursts that are; 0 if `signal` was aborted. */
+  async #takeAll(bytes: number, signal: AbortSignal): Promise<number> {
+    for (let taken = 0; taken < bytes; ) {
+      const burst = await this.bandwidth.take(bytes - taken, signal);
+      if (burst === 0) return 0;
+      taken += burst;
+    }
+    return this.#within === null ? bytes : this.#within.#takeAll(bytes, signal);
   }
 }
 

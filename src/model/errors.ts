@@ -14,11 +14,11 @@ export const FILE_ERRORS = {
   },
   EACCES: {
     retryable: false,
-    help: 'The identity used has no permission. Check the credential (uid, gid, gids) of the cache.',
+    help: 'The identity used has no permission. Check the credential (uid, gid, gids) of the cache; for a transfer the user that the agent runs as.',
   },
   EPERM: {
     retryable: false,
-    help: 'Not permitted for the identity used. Check the credential of the cache and its export policy.',
+    help: 'Not permitted for the identity used. Check the credential of the cache and its export policy; for a transfer the user that the agent runs as.',
   },
   EROFS: { retryable: false, help: 'The file system is read-only.' },
   ENAMETOOLONG: {
@@ -29,7 +29,7 @@ export const FILE_ERRORS = {
   ELOOP: { retryable: false, help: 'More than 40 symbolic links on the way, probably a loop.' },
   EIO: {
     retryable: true,
-    help: 'The storage behind the cache reported an I/O error. Retry; if it stays, see the cache and its core filer.',
+    help: 'The storage reported an I/O error. Retry; if it stays, see the cache and its core filer, or the file system.',
   },
   ENOSPC: { retryable: true, help: 'The permanent store is full. Free space there, then retry.' },
   EDQUOT: {
@@ -37,7 +37,10 @@ export const FILE_ERRORS = {
     help: 'The quota on the permanent store is used up. Raise it or free space, then retry.',
   },
   EFBIG: { retryable: false, help: 'The file is larger than the permanent store takes.' },
-  ENXIO: { retryable: true, help: 'The device behind the cache is gone. See the cache and its core filer.' },
+  ENXIO: {
+    retryable: true,
+    help: 'The device is gone. See the cache and its core filer, or the file system.',
+  },
   ESTALE: {
     retryable: true,
     help: 'The file was removed or replaced while it was worked on. Check that it is still there, then retry.',
@@ -70,7 +73,7 @@ export const FILE_ERRORS = {
   },
   DUPLICATE_PATH: {
     retryable: false,
-    help: 'The same path stands earlier in this list; its result is there.',
+    help: 'The same entry stands earlier in this list; its result is there.',
   },
   DEADLINE: { retryable: true, help: 'The deadline passed before it was done. Retry, or allow more time.' },
   CANCELED: { retryable: true, help: 'The job was canceled before this file was done.' },
@@ -86,14 +89,17 @@ export const FILE_ERRORS = {
     retryable: true,
     help: 'The source changed while it was copied. Transfer it when nobody writes to it.',
   },
-  SOURCE_SHORT: { retryable: false, help: 'The source is shorter than the size given for it.' },
+  SOURCE_SHORT: {
+    retryable: false,
+    help: 'The source is shorter than the size given for it. Submit it when it is written to its end.',
+  },
   VERIFY_FAILED: {
     retryable: true,
     help: 'The copy differs from what was read. Check the destination file system.',
   },
   OUTSIDE_ROOTS: {
     retryable: false,
-    help: 'The path lies outside the roots that the agent is allowed to touch.',
+    help: 'The path, or a symbolic link on it, leads out of the roots that the agent is allowed to touch (agent.sourceRoots, agent.destinationRoots).',
   },
   UNREACHABLE: {
     retryable: true,
@@ -169,6 +175,8 @@ export const API_ERRORS = {
   JOB_NOT_FOUND: { status: 404, title: 'There is no such job' },
   JOB_GONE: { status: 410, title: 'The job ended and its retention is over' },
   JOB_NOT_FINISHED: { status: 409, title: 'The job has not ended yet' },
+  JOB_ENDED: { status: 409, title: 'The job has ended' },
+  NOT_A_TRANSFER: { status: 409, title: 'The job is no transfer' },
   NOTHING_TO_RETRY: { status: 409, title: 'The job has no file to retry' },
   CACHE_NOT_FOUND: { status: 404, title: 'There is no such cache' },
   NOT_FOUND: { status: 404, title: 'There is no such resource' },

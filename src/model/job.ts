@@ -29,10 +29,14 @@ export const progressSchema = z
     filesSkipped: count.meta({ description: 'Not tried on purpose: entries listed more than once.' }),
     filesCanceled: count,
     filesExpired: count,
-    bytesTotal: count
-      .nullable()
-      .meta({ description: 'Null while unknown: a flush learns sizes as it goes.' }),
-    bytesDone: count.meta({ description: 'Sum of the sizes of the files that succeeded.' }),
+    bytesTotal: count.nullable().meta({
+      description:
+        'Null while unknown: a flush learns sizes as it goes; the agent of a transfer looks at every file before it copies.',
+    }),
+    bytesDone: count.meta({
+      description:
+        'Sizes of the files that succeeded; for a transfer also what is durable already of files under way.',
+    }),
     filesPerSecond: z.number().min(0).nullable(),
     bytesPerSecond: z.number().min(0).nullable(),
     etaSeconds: z.number().min(0).nullable(),
@@ -47,7 +51,7 @@ export const jobWarningSchema = z
   .meta({ id: 'JobWarning' });
 export type JobWarning = z.infer<typeof jobWarningSchema>;
 
-export const jobOptionsSchema = z
+export const flushOptionsSchema = z
   .object({
     pathsAre: z.enum(PATHS_ARE),
     clientMount: z.string().nullable(),
@@ -56,8 +60,31 @@ export const jobOptionsSchema = z
     fileTimeoutSeconds: z.number(),
     deadlineSeconds: z.number(),
   })
-  .meta({ id: 'JobOptions' });
-export type JobOptions = z.infer<typeof jobOptionsSchema>;
+  .meta({ id: 'FlushOptions' });
+export type FlushJobOptions = z.infer<typeof flushOptionsSchema>;
+
+/** What a transfer may use of its node. Null: no limit of its own; those of the node hold besides. */
+export const transferLimitsSchema = z
+  .object({
+    bytesPerSecond: z.number().positive().nullable(),
+    cpuPercent: z.number().positive().nullable().meta({ description: 'Per cent of one CPU.' }),
+  })
+  .meta({ id: 'TransferLimits' });
+export type TransferLimits = z.infer<typeof transferLimitsSchema>;
+
+export const transferOptionsSchema = z
+  .object({
+    verify: z.boolean().meta({ description: 'Every copy is read again and compared with its source.' }),
+    limits: transferLimitsSchema.meta({ description: 'As they are now; `PATCH` changes them.' }),
+    scrTransferFile: z
+      .string()
+      .nullable()
+      .meta({ description: 'The SCR transfer file that is driven, instead of a list of files.' }),
+    fileTimeoutSeconds: z.number(),
+    deadlineSeconds: z.number(),
+  })
+  .meta({ id: 'TransferOptions' });
+export type TransferJobOptions = z.infer<typeof transferOptionsSchema>;
 
 export const jobSchema = z
   .object({
@@ -68,10 +95,11 @@ export const jobSchema = z
     pausedReason: z.string().nullable(),
     statusDetail: z.string().nullable().meta({ description: 'One sentence, from the newest fault.' }),
     warnings: z.array(jobWarningSchema),
-    cache: z.string(),
-    export: z.string(),
+    cache: z.string().nullable().meta({ description: 'Of a flush; null for a transfer.' }),
+    export: z.string().nullable().meta({ description: 'Of a flush; null for a transfer.' }),
+    node: z.string().nullable().meta({ description: 'Whose agent copies; null for a flush.' }),
     labels: z.record(z.string(), z.string()),
-    options: jobOptionsSchema,
+    options: z.union([flushOptionsSchema, transferOptionsSchema]).meta({ description: 'By kind of job.' }),
     parentJobId: z.string().nullable().meta({ description: 'The job whose files this one retries.' }),
     createdAt: time,
     startedAt: time.nullable(),
@@ -95,9 +123,14 @@ export const fileErrorSchema = z
 export const jobFileSchema = z
   .object({
     index: count.meta({ description: 'Position in the job, from 0.' }),
-    path: z
+    path: z.string().meta({
+      description:
+        'As submitted; of a transfer the source. Bytes that are not UTF-8 appear as U+DC80 to U+DCFF.',
+    }),
+    destination: z
       .string()
-      .meta({ description: 'As submitted. Bytes that are not UTF-8 appear as U+DC80 to U+DCFF.' }),
+      .nullable()
+      .meta({ description: 'Where a transfer puts it, in the same form; null for a flush.' }),
     state: z.enum(FILE_STATES),
     outcome: z.enum(FILE_OUTCOMES).nullable(),
     evidence: z.enum(EVIDENCE).nullable(),

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { FILE_ERROR_CODES } from './errors.js';
 import type { ApiLimits } from './limits.js';
+import { NODE_NAME, NODE_NAME_RULE } from './node.js';
 import { LIST_DELIMITERS } from './path-list.js';
 import { DIALECTS, FILE_STATES, FLUSH_MODES, JOB_KINDS, JOB_STATES, PATHS_ARE } from './words.js';
 
@@ -24,9 +25,24 @@ export function shortText(maxBytes: number, minLength = 0) {
     .refine((text) => Buffer.byteLength(text) <= maxBytes, `has more than ${maxBytes} bytes`);
 }
 
-/** `fileTimeoutSeconds`, `deadlineSeconds` and the words, for a JSON body and (coerced from text) for a query. */
-function optionFields(limits: ApiLimits, seconds: (max: number) => z.ZodType<number, unknown>) {
+/** For a JSON body and (coerced from text) for a query, as all below. */
+function timeFields(limits: ApiLimits, seconds: (max: number) => z.ZodType<number, unknown>) {
   const { fileTimeoutSeconds, deadlineSeconds } = limits;
+  return {
+    fileTimeoutSeconds: seconds(fileTimeoutSeconds.max)
+      .optional()
+      .meta({
+        description: `Seconds that one file may take once a worker has it in hand; then it ends as \`expired\`. Default ${fileTimeoutSeconds.default}, at most ${fileTimeoutSeconds.max}.`,
+      }),
+    deadlineSeconds: seconds(deadlineSeconds.max)
+      .optional()
+      .meta({
+        description: `Seconds from now after which whatever is not done ends as \`expired\`. Default ${deadlineSeconds.default}, at most ${deadlineSeconds.max}.`,
+      }),
+  };
+}
+
+function optionFields(limits: ApiLimits, seconds: (max: number) => z.ZodType<number, unknown>) {
   return {
     pathsAre: z.enum(PATHS_ARE).optional().meta({
       description:
@@ -40,17 +56,30 @@ function optionFields(limits: ApiLimits, seconds: (max: number) => z.ZodType<num
       description:
         'How the target is asked to write back. Only for an address that is not configured; a configured cache has its dialect in the configuration.',
     }),
-    fileTimeoutSeconds: seconds(fileTimeoutSeconds.max)
-      .optional()
-      .meta({
-        description: `Seconds that one file may take once a worker has it in hand; then it ends as \`expired\`. Default ${fileTimeoutSeconds.default}, at most ${fileTimeoutSeconds.max}.`,
-      }),
-    deadlineSeconds: seconds(deadlineSeconds.max)
-      .optional()
-      .meta({
-        description: `Seconds from now after which whatever is not done ends as \`expired\`. Default ${deadlineSeconds.default}, at most ${deadlineSeconds.max}.`,
-      }),
+    ...timeFields(limits, seconds),
   };
+}
+
+function labelsField(limits: ApiLimits) {
+  return z
+    .record(z.string().regex(LABEL_KEY, LABEL_KEY_RULE), shortText(limits.labelValueBytes))
+    .refine((labels) => Object.keys(labels).length <= limits.labels, `at most ${limits.labels} labels`)
+    .optional()
+    .meta({
+      description: `Labels to find the job by: at most ${limits.labels}, ${LABEL_KEY_RULE}, a value has at most ${limits.labelValueBytes} bytes.`,
+      examples: [{ run: '42' }],
+    });
+}
+
+function globsField(limits: ApiLimits, description: string, example: string) {
+  return z
+    .array(shortText(limits.globBytes, 1))
+    .max(limits.globs)
+    .optional()
+    .meta({
+      description: `${description} At most ${limits.globs}, each ${limits.globBytes} bytes.`,
+      examples: [[example]],
+    });
 }
 
 function cacheField() {
@@ -74,16 +103,6 @@ function exportField() {
 
 /** The JSON body of `POST /v1/flushes`. */
 export function flushRequestSchema(limits: ApiLimits) {
-  const glob = shortText(limits.globBytes, 1);
-  const globs = (description: string, example: string) =>
-    z
-      .array(glob)
-      .max(limits.globs)
-      .optional()
-      .meta({
-        description: `${description} At most ${limits.globs}, each ${limits.globBytes} bytes.`,
-        examples: [[example]],
-      });
   return z.strictObject({
     cache: cacheField(),
     export: exportField(),
@@ -104,8 +123,12 @@ export function flushRequestSchema(limits: ApiLimits) {
               description: 'A directory; everything below it is flushed.',
               examples: ['/run42/checkpoints'],
             }),
-          include: globs('Only files whose path below the directory matches one of these.', '**/*.h5'),
-          exclude: globs('Not these.', '**/*.tmp'),
+          include: globsField(
+            limits,
+            'Only files whose path below the directory matches one of these.',
+            '**/*.h5',
+          ),
+          exclude: globsField(limits, 'Not these.', '**/*.tmp'),
         }),
       )
       .max(limits.directories)
@@ -114,17 +137,114 @@ export function flushRequestSchema(limits: ApiLimits) {
         description: `Directories, expanded recursively when the job runs. At most ${limits.directories}.`,
       }),
     ...optionFields(limits, (max) => z.number().positive().max(max)),
-    labels: z
-      .record(z.string().regex(LABEL_KEY, LABEL_KEY_RULE), shortText(limits.labelValueBytes))
-      .refine((labels) => Object.keys(labels).length <= limits.labels, `at most ${limits.labels} labels`)
-      .optional()
-      .meta({
-        description: `Labels to find the job by: at most ${limits.labels}, ${LABEL_KEY_RULE}, a value has at most ${limits.labelValueBytes} bytes.`,
-        examples: [{ run: '42' }],
-      }),
+    labels: labelsField(limits),
   });
 }
 export type FlushRequest = z.infer<ReturnType<typeof flushRequestSchema>>;
+
+const nodeField = z.string().regex(NODE_NAME, NODE_NAME_RULE).meta({
+  description:
+    'The node whose agent copies: the name it was started with (`writeback serve --role agent --node NAME`). Without a connected agent the job waits, and says so.',
+});
+
+const bytesPerSecond = z
+  .number()
+  .positive()
+  .max(1e15)
+  .nullable()
+  .optional()
+  .meta({ description: 'Bytes per second, over all files of the job; null: no limit.' });
+const cpuPercent = z
+  .number()
+  .positive()
+  .max(100_000)
+  .nullable()
+  .optional()
+  .meta({ description: 'Per cent of one CPU that the agent may use; null: no limit.' });
+
+const limitsField = z.strictObject({ bytesPerSecond, cpuPercent }).meta({
+  description:
+    'What the job may use. The lower of these and of those that the agent has in its configuration holds.',
+});
+
+const sourceField = z.string().min(1).meta({
+  description:
+    'Absolute path of a regular file on the node, within the source roots of its agent. A byte of a name that is not UTF-8 is written as a lone surrogate, `\\udc80` to `\\udcff`.',
+});
+const destinationField = z.string().min(1).meta({
+  description:
+    'Absolute path that the copy gets, within the destination roots of the agent. Missing directories are made.',
+});
+const sizeField = z.int().min(0).optional().meta({
+  description: 'Bytes that the file must have; the file fails if it has not. Optional.',
+});
+const verifyField = z
+  .boolean()
+  .optional()
+  .meta({ description: 'Read every copy again and compare it with its source (CRC-32).' });
+
+/** One file of a transfer: an element of `files`, or a line of the streamed form. */
+export const transferFileSchema = z.strictObject({
+  source: sourceField,
+  destination: destinationField,
+  size: sizeField,
+});
+export type TransferFile = z.infer<typeof transferFileSchema>;
+
+/** The JSON body of `POST /v1/transfers`. */
+export function transferRequestSchema(limits: ApiLimits) {
+  return z.strictObject({
+    node: nodeField,
+    files: z
+      .array(transferFileSchema)
+      .optional()
+      .meta({ description: 'Files to copy. Longer lists are sent streamed.' }),
+    directories: z
+      .array(
+        z.strictObject({
+          source: z
+            .string()
+            .min(1)
+            .meta({
+              description: 'A directory on the node; every regular file below it is copied.',
+              examples: ['/local/run42'],
+            }),
+          destination: z
+            .string()
+            .min(1)
+            .meta({
+              description: 'The directory that becomes the same below it.',
+              examples: ['/lustre/run42'],
+            }),
+          include: globsField(
+            limits,
+            'Only files whose path below the directory matches one of these.',
+            '**/*.h5',
+          ),
+          exclude: globsField(limits, 'Not these.', '**/*.tmp'),
+        }),
+      )
+      .max(limits.directories)
+      .optional()
+      .meta({
+        description: `Directories, expanded recursively when the job runs. At most ${limits.directories}.`,
+      }),
+    scrTransferFile: z
+      .string()
+      .min(1)
+      .optional()
+      .meta({
+        description:
+          'Absolute path of an SCR transfer file on the node, within the source roots of its agent: what it lists is copied. Instead of `files` and `directories`.',
+        examples: ['/local/scr/transfer.scr'],
+      }),
+    limits: limitsField.optional(),
+    verify: verifyField,
+    ...timeFields(limits, (max) => z.number().positive().max(max)),
+    labels: labelsField(limits),
+  });
+}
+export type TransferRequest = z.infer<ReturnType<typeof transferRequestSchema>>;
 
 function labelParameter(description: string) {
   return z
@@ -147,6 +267,33 @@ export function flushQuerySchema(limits: ApiLimits) {
   });
 }
 export type FlushQuery = z.infer<ReturnType<typeof flushQuerySchema>>;
+
+/** The query of `POST /v1/transfers` when the body is the list itself. */
+export function transferQuerySchema(limits: ApiLimits) {
+  return z.strictObject({
+    node: nodeField,
+    bytesPerSecond: z.coerce.number().positive().max(1e15).optional().meta({
+      description: 'Bytes per second, over all files of the job.',
+    }),
+    cpuPercent: z.coerce.number().positive().max(100_000).optional().meta({
+      description: 'Per cent of one CPU that the agent may use.',
+    }),
+    verify: z
+      .enum(['true', 'false'])
+      .optional()
+      .meta({ description: 'Read every copy again and compare it with its source (CRC-32).' }),
+    ...timeFields(limits, (max) => z.coerce.number().positive().max(max)),
+    label: labelParameter('`KEY=VALUE`, e.g. `run=42`; repeatable; rules as for `labels` of the JSON form.'),
+  });
+}
+export type TransferQuery = z.infer<ReturnType<typeof transferQuerySchema>>;
+
+/** The JSON body of `PATCH /v1/jobs/{id}`. */
+export const jobPatchSchema = z.strictObject({
+  limits: limitsField
+    .refine((limits) => Object.keys(limits).length > 0, 'names no limit')
+    .meta({ description: 'New limits of a transfer; one that is not named stays as it is.' }),
+});
 
 const cursor = z
   .string()
@@ -177,6 +324,7 @@ export const jobListQuerySchema = z.strictObject({
     .max(255)
     .optional()
     .meta({ description: 'Only jobs of this cache (a name or an address).' }),
+  node: z.string().min(1).max(255).optional().meta({ description: 'Only transfers of this node.' }),
   label: labelParameter('Only jobs with this label, `KEY=VALUE`, e.g. `run=42`; repeatable, all must match.'),
   createdAfter: z.iso.datetime({ offset: true }).optional().meta({
     description: 'Only jobs created at this time or later (RFC 3339, e.g. `2026-01-31T00:00:00Z`).',

@@ -3,8 +3,8 @@
  * help texts and the OpenAPI document. docs/ARCHITECTURE.md explains them.
  */
 
-/** What a process of the service does: `all` is the API and a worker in one. */
-export const ROLES = ['all', 'api', 'worker'] as const;
+/** What a process of the service does: `all` is the API and a worker in one; an `agent` copies for its node. */
+export const ROLES = ['all', 'api', 'worker', 'agent'] as const;
 export type Role = (typeof ROLES)[number];
 
 /** Who moves the bytes: the cache itself (`flush`), or an agent that copies them (`transfer`). */

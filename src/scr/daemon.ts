@@ -1,6 +1,7 @@
 import { type FSWatcher, watch } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { CopyError } from '../copy/copy-error.js';
+import type { CopyRequest } from '../copy/copy-file.js';
 import { Throttle } from '../copy/throttle.js';
 import { Bell } from './bell.js';
 import { CorruptTransferFile } from './codec.js';
@@ -36,6 +37,24 @@ export interface ScrDaemonOptions {
   filesAtOnce: number;
   lockTimeoutMs: number;
   log: (message: string) => void;
+  /** Limits that hold besides those of the transfer file. */
+  within?: Throttle;
+  /** Where sources and destinations must lie. Default: anywhere. */
+  roots?: CopyRequest['roots'];
+  /** Hears of every entry after each look at the transfer file, and whether its FLAG is DONE. */
+  onLook?: (entries: readonly EntrySeen[], done: boolean) => void;
+}
+
+/** An entry of the transfer file as the daemon knows it. */
+export interface EntrySeen {
+  source: string;
+  destination: string | null;
+  size: number;
+  /** Bytes written and fsync'd. */
+  written: number;
+  complete: boolean;
+  /** Why its newest try failed. */
+  failure: CopyError | null;
 }
 
 export interface ScrDaemonResult {
@@ -69,7 +88,7 @@ export async function runScrDaemon(options: ScrDaemonOptions, signal: AbortSigna
 interface Failure {
   /** The entry as it was tried; a changed one is tried again at once. */
   entry: string;
-  message: string;
+  error: CopyError;
   retryAtMs: number;
 }
 
@@ -77,7 +96,7 @@ class ScrDaemon {
   readonly #options: ScrDaemonOptions;
   readonly #signal: AbortSignal;
   readonly #file: TransferFile;
-  readonly #throttle = new Throttle();
+  readonly #throttle: Throttle;
   readonly #news = new Bell();
   #watcher: FSWatcher | null = null;
   /** By source; also those that have ended, until that is recorded. */
@@ -98,6 +117,7 @@ class ScrDaemon {
   constructor(options: ScrDaemonOptions, signal: AbortSignal) {
     this.#options = options;
     this.#signal = signal;
+    this.#throttle = new Throttle(undefined, undefined, options.within);
     this.#file = new TransferFile(options.transferFile, options.lockTimeoutMs);
   }
 
@@ -118,7 +138,7 @@ class ScrDaemon {
         await this.#stopCopies();
         order = await this.#look({ leaving: true });
       }
-      const failed = new Map([...this.#failures].map(([source, failure]) => [source, failure.message]));
+      const failed = new Map([...this.#failures].map(([source, failure]) => [source, failure.error.message]));
       return { copied: this.#copied, failed, recorded: order !== 'blind' };
     } finally {
       this.#watcher?.close();
@@ -141,15 +161,17 @@ class ScrDaemon {
     // What is recorded counts as such only when it is written.
     const afterwards: (() => void)[] = [];
     try {
-      const order = await this.#file.update((tree) => {
+      const { order, list, done } = await this.#file.update((tree) => {
         const list = readTransferList(tree);
         this.#takeLimits(list);
         let changed = this.#record(tree, list, afterwards);
         const followed = this.#follow(tree, list, options.leaving, afterwards);
         changed = followed.changed || changed;
-        return { changed, result: followed.order };
+        const done = tree.get('FLAG')?.has('DONE') ?? false;
+        return { changed, result: { order: followed.order, list, done } };
       });
       for (const settle of afterwards) settle();
+      this.#options.onLook?.(this.#seen(list), done);
       this.#tell('file', null);
       return order;
     } catch (error) {
@@ -161,6 +183,14 @@ class ScrDaemon {
       this.#lookedAtMs = performance.now();
       this.#lookMs = this.#lookedAtMs - begunAtMs;
     }
+  }
+
+  #seen(list: TransferList): EntrySeen[] {
+    return [...list.entries.values()].map(({ source, destination, size, written }) => {
+      const complete = this.#complete.has(source);
+      const failure = complete ? null : (this.#failures.get(source)?.error ?? null);
+      return { source, destination, size, written, complete, failure };
+    });
   }
 
   /** What became of the copies goes into the tree, and into `list` where it is needed again. */
@@ -181,8 +211,7 @@ class ScrDaemon {
         changed = writeProgress(tree, copy.source, entry.written, sourceVersion) || changed;
       }
       if (complete) changed = writeError(tree, copy.source, null) || changed;
-      if (outcome instanceof CopyError)
-        changed = this.#fail(tree, entry, outcome.message, afterwards) || changed;
+      if (outcome instanceof CopyError) changed = this.#fail(tree, entry, outcome, afterwards) || changed;
       const { written } = entry;
       afterwards.push(() => {
         copy.recorded = written;
@@ -195,18 +224,20 @@ class ScrDaemon {
       });
     }
     for (const entry of list.entries.values()) {
-      if (entry.fault !== null) changed = this.#fail(tree, entry, entry.fault, afterwards) || changed;
+      if (entry.fault === null) continue;
+      changed = this.#fail(tree, entry, new CopyError('EINVAL', entry.fault), afterwards) || changed;
     }
     return changed;
   }
 
-  #fail(tree: Tree, entry: Entry, message: string, afterwards: (() => void)[]): boolean {
+  #fail(tree: Tree, entry: Entry, error: CopyError, afterwards: (() => void)[]): boolean {
+    const { message } = error;
     const retryAtMs = performance.now() + Math.max(this.#options.pollMs, SHORTEST_RETRY_MS);
     afterwards.push(() => {
-      if (this.#failures.get(entry.source)?.message !== message) {
+      if (this.#failures.get(entry.source)?.error.message !== message) {
         this.#options.log(`${entry.source} is not copied: ${message}`);
       }
-      this.#failures.set(entry.source, { entry: identity(entry), message, retryAtMs });
+      this.#failures.set(entry.source, { entry: identity(entry), error, retryAtMs });
     });
     return writeError(tree, entry.source, `${message}.`);
   }
@@ -303,6 +334,7 @@ class ScrDaemon {
         throttle: this.#throttle,
         bufferBytes: this.#options.bufferBytes,
         verify: this.#options.verify,
+        roots: this.#options.roots ?? null,
         onProgress: () => this.#news.ring(),
       });
       this.#copies.set(copy.source, copy);

@@ -1,6 +1,6 @@
-import { promises as fs } from 'node:fs';
 import { CopyError, type CopyErrorCode } from '../copy/copy-error.js';
-import { copyFile } from '../copy/copy-file.js';
+import { type CopyRequest, copyFile } from '../copy/copy-file.js';
+import { lookAt } from '../copy/look.js';
 import type { Throttle } from '../copy/throttle.js';
 import { pathBytes } from '../model/pathname.js';
 import type { Entry } from './transfer-list.js';
@@ -12,6 +12,7 @@ export interface EntryCopyOptions {
   throttle: Throttle;
   bufferBytes: number;
   verify: boolean;
+  roots: CopyRequest['roots'];
   /** Called when there is something new to record. */
   onProgress: () => void;
 }
@@ -68,15 +69,15 @@ export class EntryCopy {
     const destination = pathBytes(this.destination);
     if (entry.written === entry.size && entry.size > 0) {
       // Copied in an earlier life, maybe by another program. Its source may be gone by now, the copy may not.
-      const there = await fs.stat(destination).catch(() => null);
-      if (there?.isFile() && there.size === entry.size) return 'complete';
+      const there = await lookAt(destination, options.roots?.destination ?? null).catch(() => null);
+      if (there?.size === entry.size) return 'complete';
       this.durable = 0;
     }
     const result = await copyFile(
       {
         source: pathBytes(this.source),
         destination,
-        roots: null,
+        roots: options.roots,
         size: this.size,
         resumeAt: this.durable,
         resumeVersion: entry.sourceVersion,

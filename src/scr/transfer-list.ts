@@ -57,6 +57,10 @@ export function writeState(tree: Tree, state: State): boolean {
   return setValue(tree, 'STATE', state);
 }
 
+export function writeCommand(tree: Tree, command: Command): boolean {
+  return setValue(tree, 'COMMAND', command);
+}
+
 export function writeDone(tree: Tree, done: boolean): boolean {
   const flags = tree.get('FLAG') ?? new Map();
   if (flags.has('DONE') === done) return false;

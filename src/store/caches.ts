@@ -4,15 +4,8 @@ import type { Cache } from '../model/job.js';
 import type { Commands } from './commands.js';
 import { queueName } from './keys.js';
 import type { Queues } from './queue.js';
-import type { QueueEntry } from './work.js';
-
-/** The registry of queues: every cache that has or had jobs. */
-export async function readRegistry(commands: Commands): Promise<QueueEntry[]> {
-  const stored = await commands.redis.hgetall(commands.keys.queues);
-  return Object.entries(stored)
-    .map(([queue, json]) => ({ queue, ...(JSON.parse(json) as Omit<QueueEntry, 'queue'>) }))
-    .sort((a, b) => (a.cache < b.cache ? -1 : 1));
-}
+import { readRegistry } from './registry.js';
+import type { CacheQueue } from './work.js';
 
 interface KnownCache {
   queue: string;
@@ -33,8 +26,10 @@ export class Caches {
 
   async list(): Promise<Cache[]> {
     const configured = this.#configured.map((config) => this.#known(config, true));
-    const adHoc = (await readRegistry(this.#commands)).flatMap(({ cache, adHocCache }) =>
-      adHocCache ? [this.#known({ ...adHocCache, name: cache }, false)] : [],
+    const adHoc = (await readRegistry(this.#commands)).flatMap((owner) =>
+      owner.kind === 'cache' && owner.adHocCache
+        ? [this.#known({ ...owner.adHocCache, name: owner.cache }, false)]
+        : [],
     );
     return Promise.all([...configured, ...adHoc].map((known) => this.#show(known)));
   }
@@ -60,7 +55,7 @@ export class Caches {
     if (config) return this.#known(config, true);
     const queue = queueName(name, true);
     const json = await this.#commands.redis.hget(this.#commands.keys.queues, queue);
-    const adHoc = json ? (JSON.parse(json) as QueueEntry).adHocCache : null;
+    const adHoc = json ? (JSON.parse(json) as CacheQueue).adHocCache : null;
     if (!adHoc) throw new BrokerError('CACHE_NOT_FOUND', `There is no cache "${name}".`);
     return { queue, config: { ...adHoc, name }, configured: false };
   }

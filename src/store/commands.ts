@@ -7,6 +7,7 @@ import { ENDING_SCRIPTS } from './scripts/ending.js';
 import { EXPANSION_SCRIPTS } from './scripts/expansion.js';
 import { INTAKE_SCRIPTS } from './scripts/intake.js';
 import { TELLING_SCRIPTS } from './scripts/telling.js';
+import { TRANSFER_SCRIPTS } from './scripts/transfer.js';
 
 const JOB_SCRIPTS = {
   ...INTAKE_SCRIPTS,
@@ -14,6 +15,7 @@ const JOB_SCRIPTS = {
   ...EXPANSION_SCRIPTS,
   ...ENDING_SCRIPTS,
   ...TELLING_SCRIPTS,
+  ...TRANSFER_SCRIPTS,
 };
 
 export type ScriptName = keyof typeof JOB_SCRIPTS | keyof typeof CACHE_SCRIPTS;

@@ -15,6 +15,10 @@ export class Duplicates {
   /** Entries that were no duplicates, in order: slot values point here, and this to the caller's index. */
   #indices = new Uint32Array(512);
 
+  get size(): number {
+    return this.#size;
+  }
+
   /** @returns the index of the first entry with the same bytes, or -1 if this is the first (it is then remembered) */
   add(bytes: Uint8Array, index: number): number {
     const digest = crypto.hash('sha256', bytes, 'buffer');

@@ -5,6 +5,7 @@ import type { FileState } from '../model/words.js';
 import { CHUNK_FILES, decodePaths } from './chunk-codec.js';
 import type { Commands } from './commands.js';
 import { decodeDetails, type FileDetail } from './detail-codec.js';
+import { decodeEntry } from './entry.js';
 import { ALREADY_CLEAN_BYTE, STATE_BYTES, stateOfByte } from './file-states.js';
 import type { Page } from './types.js';
 
@@ -18,7 +19,10 @@ const CHUNKS_PER_READ = 8;
 /** A chunk as it is stored. */
 export interface StoredChunk {
   chunk: number;
-  paths: Buffer[];
+  /** As `encodeEntry` made them. */
+  entries: Buffer[];
+  /** The path, or the source, as text; '' for an offset without a file. */
+  pathOf(offset: number): string;
   /** By position in the chunk; only where the detail belongs to the file's state. */
   details: Map<number, FileDetail>;
 }
@@ -34,7 +38,7 @@ export class Files {
     return this.#commands.redis.getrangeBuffer(this.#commands.keys.states(id), from, from + count - 1);
   }
 
-  async paths(id: string, chunk: number): Promise<Buffer[]> {
+  async entries(id: string, chunk: number): Promise<Buffer[]> {
     const blob = await this.#commands.redis.hgetBuffer(this.#commands.keys.chunks(id), String(chunk));
     return blob ? decodePaths(blob) : [];
   }
@@ -55,8 +59,11 @@ export class Files {
     return Promise.all(
       chunks.map(async (chunk, i) => {
         const blob = blobs[i];
-        const paths = blob ? decodePaths(blob) : [];
-        const pathOf = (offset: number): string => pathText(paths[offset] ?? Buffer.alloc(0));
+        const entries = blob ? decodePaths(blob) : [];
+        const pathOf = (offset: number): string => {
+          const entry = entries[offset];
+          return entry ? pathText(decodeEntry(entry).path) : '';
+        };
         const [packed, count, first] = heads.slice(i * 3, i * 3 + 3);
         const batches = [packed, first];
         const more = Number(count?.toString() ?? 0);
@@ -73,7 +80,7 @@ export class Files {
               details.set(detail.offset, detail);
           }
         }
-        return { chunk, paths, details };
+        return { chunk, entries, pathOf, details };
       }),
     );
   }
@@ -149,18 +156,20 @@ function chunksWith(states: Buffer, sliceStart: number, from: number, wanted: Ui
 /** Undefined for an index that no file has. */
 export function fileOf(stored: StoredChunk, offset: number, byte: number): JobFile | undefined {
   const state = stateOfByte(byte);
-  const path = stored.paths[offset];
-  if (!state || !path) return undefined;
+  const entry = stored.entries[offset];
+  if (!state || !entry) return undefined;
+  const { path, destination, size } = decodeEntry(entry);
   const detail = stored.details.get(offset);
-  const error = detail ? detail.lastError : unseenError(state);
+  const error = detail ? detail.lastError : unseenError(state, destination === null ? 'flush' : 'copy');
   return {
     index: stored.chunk * CHUNK_FILES + offset,
     path: pathText(path),
+    destination: destination && pathText(destination),
     state,
     outcome: detail?.outcome ?? (byte === ALREADY_CLEAN_BYTE.charCodeAt(0) ? 'already_clean' : null),
     evidence: detail?.evidence ?? null,
     attempts: detail?.attempts ?? 0,
-    size: detail?.size ?? null,
+    size: detail?.size ?? size,
     mtime: detail?.mtimeMs == null ? null : timeOf(detail.mtimeMs),
     durationMs: detail?.durationMs ?? null,
     firstError: detail ? detail.firstError : error,
@@ -169,19 +178,19 @@ export function fileOf(stored: StoredChunk, offset: number, byte: number): JobFi
 }
 
 /** Files that ended while no worker had them have no detail record; their state says what happened. */
-function unseenError(state: FileState): JobFile['lastError'] {
+function unseenError(state: FileState, phase: 'flush' | 'copy'): JobFile['lastError'] {
   if (state === 'canceled')
     return {
       code: 'CANCELED',
       nfsStatus: null,
-      phase: 'flush',
+      phase,
       message: 'The job was canceled before this file was done.',
     };
   if (state === 'expired')
     return {
       code: 'DEADLINE',
       nfsStatus: null,
-      phase: 'flush',
+      phase,
       message: "The job's deadline passed before this file was done.",
     };
   return null;

@@ -1,12 +1,12 @@
 import type { ChainableCommander } from 'ioredis';
 import type { CacheConfig } from '../model/cache.js';
 import { JOB_STATES, type JobState } from '../model/words.js';
-import { readRegistry } from './caches.js';
 import { Commands, guarded } from './commands.js';
 import { connectFailingFast, disconnect } from './connect.js';
 import { checkHealth } from './health.js';
 import { timeOfId } from './job-id.js';
 import { Keys, queueName } from './keys.js';
+import { readRegistry } from './registry.js';
 import type { StoreOptions } from './settings.js';
 
 /** How the files of a cache ended, as the store counts them: each file once, whatever crashed on the way. */
@@ -80,8 +80,9 @@ export function openGaugeReader(options: StoreOptions & { caches: readonly Cache
       name: config.name as string | null,
       limit: config.limits.inFlight,
     }));
-    for (const { queue, adHocCache } of await readRegistry(commands)) {
-      if (adHocCache) wanted.push({ queue, name: null, limit: adHocCache.limits.inFlight });
+    for (const owner of await readRegistry(commands)) {
+      if (owner.kind !== 'cache' || !owner.adHocCache) continue;
+      wanted.push({ queue: owner.queue, name: null, limit: owner.adHocCache.limits.inFlight });
     }
     const gauges: CacheGauges[] = [];
     const addresses = noGauges(null, 0);

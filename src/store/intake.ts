@@ -5,11 +5,13 @@ import { CHUNK_FILES, encodePaths } from './chunk-codec.js';
 import { type Commands, guarded, storeError } from './commands.js';
 import { Duplicates } from './dedup.js';
 import { encodeDetails, type FileDetail } from './detail-codec.js';
+import { decodeEntry, encodeEntry, type FileEntry } from './entry.js';
 import { STATE_BYTES } from './file-states.js';
 import { newJobId } from './job-id.js';
 import type { JobMeta } from './job-record.js';
-import { queueName } from './keys.js';
+import { queueOf } from './keys.js';
 import type { Queues } from './queue.js';
+import { registryEntry } from './registry.js';
 import type { JobIntake, NewJob } from './types.js';
 
 /** What is neither committed nor aborted is gone this long after its process. */
@@ -26,16 +28,20 @@ export class Intake implements JobIntake {
   readonly #load: (id: string) => Promise<Job>;
   readonly #id = newJobId();
   readonly #duplicates = new Duplicates();
+  /** Of a transfer: two files cannot become the same one. */
+  readonly #destinations = new Duplicates();
   readonly #warnings = new Map<string, { message: string; count: number | null }>();
   readonly #samples: { path: string; message: string }[] = [];
   readonly #writes = new Set<Promise<void>>();
   readonly #refresh: NodeJS.Timeout;
   /** The chunk that is being filled. */
-  #paths: Buffer[] = [];
+  #entries: Buffer[] = [];
   #skipped: FileDetail[] = [];
   #files = 0;
   #chunks = 0;
   #duplicateCount = 0;
+  #unsized = 0;
+  #bytesKnown = 0;
   #failure: unknown = null;
   #over = false;
 
@@ -53,15 +59,18 @@ export class Intake implements JobIntake {
     return this.#files;
   }
 
-  add(path: Uint8Array): Promise<void> | void {
+  add(file: Uint8Array | FileEntry): Promise<void> | void {
     if (this.#failure) return Promise.reject(storeError(this.#failure));
     if (this.#over) return Promise.reject(new BrokerError('INTERNAL', 'The intake is closed.'));
-    const index = this.#files;
-    const first = this.#duplicates.add(path, index);
-    if (first >= 0) this.#skip(path, first);
-    this.#paths.push(Buffer.from(path));
+    const bytes = file instanceof Uint8Array ? Buffer.from(file) : encodeEntry(file);
+    const entry = decodeEntry(bytes);
+    const first = this.#firstOf(entry);
+    if (first >= 0) this.#skip(entry.path, first);
+    else if (entry.size === null) this.#unsized += 1;
+    else this.#bytesKnown += entry.size;
+    this.#entries.push(bytes);
     this.#files += 1;
-    if (this.#paths.length < CHUNK_FILES) return;
+    if (this.#entries.length < CHUNK_FILES) return;
     this.#writeChunk();
     if (this.#writes.size >= WRITES_UNDER_WAY) return this.#waitForOne();
   }
@@ -76,7 +85,7 @@ export class Intake implements JobIntake {
     if (this.#files === 0 && job.directories.length === 0) {
       throw new BrokerError('EMPTY_LIST', 'The list names no file and no directory.');
     }
-    const queue = queueName(job.cache, job.adHocCache !== null);
+    const queue = queueOf(job);
     try {
       await guarded(() => this.#commit(job, queue));
     } finally {
@@ -96,7 +105,7 @@ export class Intake implements JobIntake {
   }
 
   async #commit(job: NewJob, queue: string): Promise<void> {
-    if (this.#paths.length > 0) this.#writeChunk();
+    if (this.#entries.length > 0) this.#writeChunk();
     if (this.#duplicateCount > 0) this.#writeDuplicates();
     await Promise.all(this.#writes);
     if (this.#failure) throw this.#failure;
@@ -117,7 +126,23 @@ export class Intake implements JobIntake {
   #end(): void {
     this.#over = true;
     clearInterval(this.#refresh);
-    this.#paths = [];
+    this.#entries = [];
+  }
+
+  /** The index of the first entry that is the same, or -1. @throws {BrokerError} VALIDATION, for a destination taken twice */
+  #firstOf({ path, destination }: FileEntry): number {
+    const index = this.#files;
+    if (destination === null) return this.#duplicates.add(path, index);
+    const first = this.#duplicates.add(encodeEntry({ path, destination, size: null }), index);
+    const taken = this.#destinations.add(destination, index);
+    if (taken >= 0 && first < 0) {
+      throw new BrokerError(
+        'VALIDATION',
+        `Entry ${index} has the same destination as entry ${taken}, and another source: ${pathText(destination)}.`,
+        { pointer: `/files/${index}/destination` },
+      );
+    }
+    return first;
   }
 
   #skip(path: Uint8Array, first: number): void {
@@ -125,10 +150,10 @@ export class Intake implements JobIntake {
       code: 'DUPLICATE_PATH',
       nfsStatus: null,
       phase: 'intake',
-      message: `The same path is entry ${first} of this list already; its result is there.`,
+      message: `The same ${this.#destinations.size > 0 ? 'source and destination are' : 'path is'} entry ${first} of this list already; its result is there.`,
     } as const;
     this.#skipped.push({
-      offset: this.#paths.length,
+      offset: this.#entries.length,
       stateByte: STATE_BYTES.skipped.charCodeAt(0),
       outcome: null,
       evidence: null,
@@ -147,23 +172,25 @@ export class Intake implements JobIntake {
     const { keys } = this.#commands;
     const id = this.#id;
     const chunk = this.#chunks;
-    const paths = this.#paths;
-    const states = Buffer.alloc(paths.length, STATE_BYTES.pending);
+    const entries = this.#entries;
+    const states = Buffer.alloc(entries.length, STATE_BYTES.pending);
     for (const { offset } of this.#skipped) states.write(STATE_BYTES.skipped, offset);
     // In one transaction, so that nothing is ever there without its expiry.
     const transaction = this.#commands.redis
       .multi()
-      .hset(keys.chunks(id), String(chunk), encodePaths(paths))
+      .hset(keys.chunks(id), String(chunk), encodePaths(entries))
       .pexpire(keys.chunks(id), EXPIRES_AFTER_MS)
       .setrange(keys.states(id), chunk * CHUNK_FILES, states)
       .pexpire(keys.states(id), EXPIRES_AFTER_MS);
     if (this.#skipped.length > 0) {
-      const blob = encodeDetails(this.#skipped, (offset) => pathText(paths[offset] as Buffer));
+      const blob = encodeDetails(this.#skipped, (offset) =>
+        pathText(decodeEntry(entries[offset] as Buffer).path),
+      );
       transaction
         .hset(keys.details(id), `${chunk}.1`, blob, `${chunk}:n`, 1)
         .pexpire(keys.details(id), EXPIRES_AFTER_MS);
     }
-    this.#paths = [];
+    this.#entries = [];
     this.#skipped = [];
     this.#chunks += 1;
     this.#track(transaction.exec());
@@ -209,19 +236,23 @@ export class Intake implements JobIntake {
   }
 
   #commitArguments(job: NewJob, queue: string): (string | number)[] {
-    const { kind, cache, adHocCache, labels, options, parentJobId, directories } = job;
-    const meta: JobMeta = { kind, cache, adHocCache, export: job.export, labels, options, parentJobId };
+    const { directories, ...meta } = job;
+    const limits = job.kind === 'transfer' ? job.options.limits : null;
     return [
-      JSON.stringify(meta),
+      JSON.stringify(meta satisfies JobMeta),
       queue,
-      JSON.stringify({ cache, adHocCache }),
+      JSON.stringify(registryEntry(job)),
       this.#files,
       this.#duplicateCount,
       this.#chunks,
       directories.length > 0 ? JSON.stringify(directories) : '',
       directories.length,
-      Math.round(options.deadlineSeconds * 1000),
+      Math.round(job.options.deadlineSeconds * 1000),
       this.#retentionMs,
+      this.#unsized,
+      this.#bytesKnown,
+      limits?.bytesPerSecond ?? '',
+      limits?.cpuPercent ?? '',
       ...[...this.#warnings].flatMap(([code, { message, count }]) => [code, message, count ?? '']),
     ];
   }

@@ -1,29 +1,25 @@
-import type { CacheConfig } from '../model/cache.js';
-import type { Job, JobOptions, JobWarning } from '../model/job.js';
-import { isTerminalJobState, type JobKind, type JobState } from '../model/words.js';
+import type { Job, JobWarning } from '../model/job.js';
+import { isTerminalJobState, type JobState } from '../model/words.js';
 import { averageRate, currentRate } from './rates.js';
-import type { Revision } from './types.js';
+import type { FlushTarget, Revision, TransferTarget } from './types.js';
 
 /** The hash of a job as Redis gives it: the scripts write it. */
 export type JobRow = Record<string, string>;
 
 /** What of a job never changes. Kept as JSON in the field `meta`. */
-export interface JobMeta {
-  kind: JobKind;
-  cache: string;
-  adHocCache: CacheConfig | null;
-  export: string;
+export type JobMeta = (FlushTarget | TransferTarget) & {
   labels: Record<string, string>;
-  options: JobOptions;
   parentJobId: string | null;
-}
+};
 
-/** What a job shows of its cache. */
+/** What a job shows of its cache or node. */
 export interface CacheShown {
   rev: string;
   paused: boolean;
   pausedReason: string | null;
   hold: { since: number; until: number; detail: string } | null;
+  /** Of a node: whether its agent is there, and when it was last seen. */
+  agent: { connected: boolean; seenAt: number | null };
 }
 
 /** The fields that `cacheShown` reads, in its order. */
@@ -34,10 +30,12 @@ export const CACHE_SHOWN_FIELDS = [
   'holdSince',
   'holdUntil',
   'healthDetail',
+  'agent',
+  'agentSeenAt',
 ] as const;
 
 export function cacheShown(values: readonly (string | null)[]): CacheShown {
-  const [rev, paused, pausedReason, holdSince, holdUntil, detail] = values;
+  const [rev, paused, pausedReason, holdSince, holdUntil, detail, agent, agentSeenAt] = values;
   return {
     rev: rev ?? '0',
     paused: paused === '1',
@@ -46,11 +44,16 @@ export function cacheShown(values: readonly (string | null)[]): CacheShown {
       holdSince && holdUntil
         ? { since: Number(holdSince), until: Number(holdUntil), detail: detail ?? '' }
         : null,
+    agent: { connected: agent === '1', seenAt: agentSeenAt ? Number(agentSeenAt) : null },
   };
 }
 
+/** The limits of a transfer are those of now. */
 export function jobMeta(row: JobRow): JobMeta {
-  return JSON.parse(row.meta ?? '{}') as JobMeta;
+  const meta = JSON.parse(row.meta ?? '{}') as JobMeta;
+  if (meta.kind !== 'transfer') return meta;
+  const limits = { bytesPerSecond: limit(row.limitBps), cpuPercent: limit(row.limitCpu) };
+  return { ...meta, options: { ...meta.options, limits } };
 }
 
 export function jobState(row: JobRow): JobState {
@@ -75,8 +78,9 @@ export function jobFromRow(row: JobRow, cache: CacheShown, now: number = Date.no
     pausedReason: paused ? cache.pausedReason : null,
     statusDetail: statusDetail(row, meta, state, cache, now),
     warnings: warnings(row),
-    cache: meta.cache,
-    export: meta.export,
+    cache: meta.kind === 'flush' ? meta.cache : null,
+    export: meta.kind === 'flush' ? meta.export : null,
+    node: meta.kind === 'transfer' ? meta.node : null,
     labels: meta.labels,
     options: meta.options,
     parentJobId: meta.parentJobId,
@@ -85,18 +89,18 @@ export function jobFromRow(row: JobRow, cache: CacheShown, now: number = Date.no
     finishedAt: time(row.finishedAt),
     deadlineAt: time(row.deadlineAt) ?? '',
     goneAt: time(row.goneAt),
-    progress: progress(row, state, now),
+    progress: progress(row, meta, state, now),
     ...jobRevision(row, cache.rev),
   };
 }
 
-function progress(row: JobRow, state: JobState, now: number): Job['progress'] {
+function progress(row: JobRow, meta: JobMeta, state: JobState, now: number): Job['progress'] {
   const filesTotal = number(row.filesTotal);
   const filesPending = number(row.filesPending);
   const filesActive = number(row.filesActive);
   const filesSucceeded = number(row.filesSucceeded);
   const filesFailed = number(row.filesFailed);
-  const bytesDone = number(row.bytesDone);
+  const bytesDone = number(row.bytesDone) + number(row.bytesMoving);
   const rate = (done: number, then: string | undefined, sample: string | undefined): number | null => {
     if (!row.startedAt) return null;
     const startedAt = number(row.startedAt);
@@ -113,7 +117,9 @@ function progress(row: JobRow, state: JobState, now: number): Job['progress'] {
   const filesPerSecond = rate(filesSucceeded + filesFailed, row.rateFiles, row.fps);
   const left = filesPending + filesActive;
   const final = row.final === '1';
-  const estimable = final && filesPerSecond !== null && filesPerSecond > 0 && state !== 'canceling';
+  const bytesPerSecond = rate(bytesDone, row.rateBytes, row.bps);
+  const sized = meta.kind === 'transfer' && final && number(row.unsized) === 0;
+  const bytesTotal = sized ? number(row.bytesKnown) : null;
   return {
     filesTotal,
     filesTotalFinal: final,
@@ -125,14 +131,24 @@ function progress(row: JobRow, state: JobState, now: number): Job['progress'] {
     filesSkipped: number(row.filesSkipped),
     filesCanceled: number(row.filesCanceled),
     filesExpired: number(row.filesExpired),
-    bytesTotal: null,
+    bytesTotal,
     bytesDone,
     filesPerSecond,
-    bytesPerSecond: rate(bytesDone, row.rateBytes, row.bps),
-    etaSeconds: isTerminalJobState(state) ? 0 : estimable ? Math.ceil(left / filesPerSecond) : null,
+    bytesPerSecond,
+    etaSeconds: isTerminalJobState(state)
+      ? 0
+      : !final || state === 'canceling'
+        ? null
+        : bytesTotal === null
+          ? secondsFor(left, filesPerSecond)
+          : secondsFor(Math.max(0, bytesTotal - bytesDone), bytesPerSecond),
     faults: number(row.faults),
     updatedAt: time(row.updatedAt) ?? '',
   };
+}
+
+function secondsFor(left: number, perSecond: number | null): number | null {
+  return perSecond === null || perSecond <= 0 ? null : Math.ceil(left / perSecond);
 }
 
 function statusDetail(
@@ -156,6 +172,7 @@ function statusDetail(
     case 'canceling':
       return `Canceling; ${files(number(row.filesActive))} still in the hands of workers.`;
   }
+  if (meta.kind === 'transfer') return cache.agent.connected ? fault : noAgent(meta.node, cache.agent.seenAt);
   if (cache.paused) {
     return `Cache ${meta.cache} is paused${cache.pausedReason ? `: ${cache.pausedReason}` : '.'}`;
   }
@@ -166,6 +183,11 @@ function statusDetail(
     return `Cache ${meta.cache} is unreachable since ${time(String(cache.hold.since))}${reason}; its queue holds and ${again}.`;
   }
   return fault;
+}
+
+function noAgent(node: string, seenAt: number | null): string {
+  const seen = seenAt === null ? 'none was ever seen' : `the last was seen at ${time(String(seenAt))}`;
+  return `No agent of node ${node} is connected (${seen}); the job waits for one: writeback serve --role agent --node ${node}`;
 }
 
 function warnings(row: JobRow): JobWarning[] {
@@ -182,6 +204,10 @@ function warnings(row: JobRow): JobWarning[] {
 
 function files(count: number): string {
   return count === 1 ? '1 file is' : `${count} files are`;
+}
+
+function limit(text: string | undefined): number | null {
+  return text ? Number(text) : null;
 }
 
 function number(text: string | undefined): number {

@@ -1,6 +1,6 @@
 import { BrokerError } from '../model/errors.js';
-import type { Job } from '../model/job.js';
-import { isTerminalJobState } from '../model/words.js';
+import type { Job, TransferLimits } from '../model/job.js';
+import { isTerminalJobState, type JobState } from '../model/words.js';
 import { CHUNK_FILES } from './chunk-codec.js';
 import type { Commands } from './commands.js';
 import { firstIdAt, isJobId } from './job-id.js';
@@ -92,6 +92,25 @@ export class Jobs {
     await this.settle(id, row.queue ?? '');
   }
 
+  async setLimits(id: string, limits: Partial<TransferLimits>): Promise<void> {
+    const row = await this.row(id);
+    if (jobMeta(row).kind !== 'transfer') {
+      throw new BrokerError(
+        'NOT_A_TRANSFER',
+        `Job ${id} is a flush: what a cache may be asked at a time is set in its configuration.`,
+      );
+    }
+    const fields = [
+      ...(limits.bytesPerSecond === undefined ? [] : ['limitBps', limits.bytesPerSecond ?? '']),
+      ...(limits.cpuPercent === undefined ? [] : ['limitCpu', limits.cpuPercent ?? '']),
+    ];
+    const state = await this.#commands.onJob('wbSetLimits', id, row.queue ?? '', ...fields);
+    if (state === null) throw await this.missing(id);
+    if (isTerminalJobState(String(state) as JobState)) {
+      throw new BrokerError('JOB_ENDED', `Job ${id} has ended (${state}); it moves nothing any more.`);
+    }
+  }
+
   /** Ends the pending files of a job that is ending. */
   async settle(id: string, queue: string): Promise<void> {
     for (let next = 0; next >= 0; ) {
@@ -124,7 +143,8 @@ export class Jobs {
 
 function matches(row: JobRow, meta: JobMeta, filter: JobFilter): boolean {
   if (filter.kind && meta.kind !== filter.kind) return false;
-  if (filter.cache !== undefined && meta.cache !== filter.cache) return false;
+  if (filter.cache !== undefined && (meta.kind !== 'flush' || meta.cache !== filter.cache)) return false;
+  if (filter.node !== undefined && (meta.kind !== 'transfer' || meta.node !== filter.node)) return false;
   if (filter.states && !filter.states.includes(jobState(row))) return false;
   const createdAt = Number(row.createdAt);
   if (filter.createdAfter && createdAt <= filter.createdAfter.getTime()) return false;

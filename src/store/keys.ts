@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import type { FlushTarget, TransferTarget } from './types.js';
 
 /**
  * Names of everything we keep in Redis. One hash tag for all of it, so that on Redis Cluster a script may touch a
@@ -10,7 +11,8 @@ import { createHash } from 'node:crypto';
  *   {p}:job:<id>:details   hash    <chunk> → packed details; until then <chunk>.1 … <chunk>.n, and n in <chunk>:n
  *   {p}:job:<id>:errors    hash    n:<code> → count; s:<code>:<i> → sample
  *   {p}:job:<id>:runs      hash    <chunk> → run; d<directory> → run, :seq and :done; c<chunk> → its directory
- *   {p}:cache:<queue>      hash    health, pause, hold, counters of a cache
+ *   {p}:cache:<queue>      hash    health, pause, hold, counters of a cache; of a node, its agent and counters
+ *   {p}:parts:<queue>      hash    <job>:<file> → what an agent has copied of it so far (transfers.ts)
  *   {p}:leases:<queue>     hash    worker → slots it has and wants
  *   {p}:bucket:<queue>     hash    flush starts that may be taken
  *   {p}:queues             hash    queue → who it serves
@@ -63,6 +65,9 @@ export class Keys {
   leases(queue: string): string {
     return `${this.tag}:leases:${queue}`;
   }
+  parts(queue: string): string {
+    return `${this.tag}:parts:${queue}`;
+  }
   bucket(queue: string): string {
     return `${this.tag}:bucket:${queue}`;
   }
@@ -98,6 +103,10 @@ export class Keys {
   get endings(): string {
     return `${this.tag}:endings`;
   }
+  /** Pub/sub: `<id>` of a transfer whose limits have changed. */
+  get limits(): string {
+    return `${this.tag}:limits`;
+  }
   /** Pub/sub: the registry of queues has changed. */
   get registry(): string {
     return `${this.tag}:registry`;
@@ -131,6 +140,7 @@ export class Keys {
       this.retention,
       this.ending,
       this.queues,
+      this.parts(queue),
     ];
   }
 }
@@ -143,6 +153,17 @@ export function queueName(cache: string, adHoc: boolean): string {
   if (!adHoc) return `cache-${cache}`;
   const digest = createHash('sha256').update(cache).digest('hex').slice(0, 16);
   return `address-${cache.replaceAll(/[^A-Za-z0-9.-]+/g, '_').slice(0, 40)}-${digest}`;
+}
+
+/** BullMQ's name for the queue of a node: its transfers. */
+export function nodeQueueName(node: string): string {
+  return `node-${node}`;
+}
+
+export function queueOf(target: Pick<FlushTarget, 'kind' | 'cache' | 'adHocCache'> | TransferTarget): string {
+  return target.kind === 'transfer'
+    ? nodeQueueName(target.node)
+    : queueName(target.cache, target.adHocCache !== null);
 }
 
 export function chunkItemId(jobId: string, chunk: number): string {

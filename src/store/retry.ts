@@ -39,11 +39,11 @@ export async function retryJob(
     await eachBadChunk(files, id, async (chunk, states) => {
       const directory = again.directoryOf.get(chunk);
       if (directory !== undefined && again.indices.has(directory)) return;
-      const paths = await files.paths(id, chunk);
+      const entries = await files.entries(id, chunk);
       for (let offset = 0; offset < states.length; offset++) {
-        const path = paths[offset];
-        if (!path || !BAD.has(states[offset] as number)) continue;
-        await intake.add(path);
+        const entry = entries[offset];
+        if (!entry || !BAD.has(states[offset] as number)) continue;
+        await intake.add(entry);
       }
     });
     if (intake.filesAdded === 0 && again.indices.size === 0) {
@@ -73,6 +73,8 @@ async function directoriesAgain(commands: Commands, files: Files, row: JobRow): 
   const id = row.id ?? '';
   const again: DirectoriesAgain = { requests: [], indices: new Set(), directoryOf: new Map() };
   if (!Number(row.directories)) return again;
+  const meta = jobMeta(row);
+  const drivesScr = meta.kind === 'transfer' && meta.options.scrTransferFile !== null;
   const runs: Record<string, string> = await commands.redis.hgetall(commands.keys.runs(id));
   again.requests = JSON.parse(runs.directories ?? '[]') as DirectoryRequest[];
   again.requests.forEach((_, index) => {
@@ -84,6 +86,8 @@ async function directoriesAgain(commands: Commands, files: Files, row: JobRow): 
   await eachBadChunk(files, id, async (chunk, states) => {
     const directory = again.directoryOf.get(chunk);
     if (directory === undefined || again.indices.has(directory)) return;
+    // What an SCR transfer file lists is for its daemon alone.
+    if (drivesScr) again.indices.add(directory);
     const [stored] = await files.read(id, [chunk], () => states);
     for (const detail of stored?.details.values() ?? []) {
       if (detail.lastError?.phase === 'expand') again.indices.add(directory);

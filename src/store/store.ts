@@ -10,7 +10,7 @@ import { checkHealth } from './health.js';
 import { Intake } from './intake.js';
 import { isJobId } from './job-id.js';
 import { Jobs } from './jobs.js';
-import { Keys } from './keys.js';
+import { Keys, nodeQueueName } from './keys.js';
 import { Queues } from './queue.js';
 import { retryJob } from './retry.js';
 import { DEFAULT_RETENTION_MS, type JobStoreOptions } from './settings.js';
@@ -73,11 +73,18 @@ export async function openJobStore(options: JobStoreOptions): Promise<JobStore> 
         await jobs.cancel(id);
         return jobs.get(id);
       }),
+    setLimits: (id, limits) =>
+      guarded(async () => {
+        await jobs.setLimits(id, limits);
+        return jobs.get(id);
+      }),
     retry: (id) =>
       guarded(async () => {
         const made = await retryJob(commands, files, await jobs.row(id), openIntake());
         return jobs.get(made.id);
       }),
+    filesQueuedOn: (node) =>
+      guarded(async () => Number((await redis.hget(keys.cache(nodeQueueName(node)), 'filesQueued')) ?? 0)),
     listCaches: () => guarded(() => caches.list()),
     getCache: (name) => guarded(() => caches.get(name)),
     pauseCache: (name, reason) => guarded(() => caches.setPaused(name, true, reason)),

@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import { readRegistry } from './caches.js';
 import { CHUNK_FILES } from './chunk-codec.js';
 import { Commands, isUnavailable } from './commands.js';
 import { connectFailingFast, disconnect } from './connect.js';
@@ -8,12 +7,15 @@ import { Files } from './files.js';
 import { Jobs } from './jobs.js';
 import { chunkItemId, directoryItemId, Keys } from './keys.js';
 import { Queues } from './queue.js';
+import { readRegistry } from './registry.js';
 import { DEFAULT_GONE_MS, type SweeperOptions } from './settings.js';
 import type { WorkItem } from './work.js';
 
 const LOCK_MS = 15_000;
 /** Whoever commits or appends hands over at once; the sweeper leaves them that long. */
 const HAND_OVER_GRACE_MS = 2000;
+/** Agents show themselves far more often. */
+const AGENT_SILENT_MS = 15_000;
 const JOBS_PER_STEP = 100;
 const ITEMS_PER_STEP = 256;
 const SLICE_FILES = CHUNK_FILES * 128;
@@ -75,6 +77,7 @@ export class Sweeper {
     await this.#settleEnding();
     await this.#handOver(now);
     await this.#purge(now);
+    await this.#missAgents();
     const lostAfterMs = this.#options.lostAfterMs ?? 30_000;
     if (now - this.#lostAt >= lostAfterMs / 2) {
       this.#lostAt = now;
@@ -134,6 +137,15 @@ export class Sweeper {
       for await (const known of this.#known(queue ?? '', itemsOf(id, Number(chunks), Number(directories))))
         await this.#queues.removeItems(queue ?? '', known.found.map(itemId));
       await this.#commands.onJob('wbPurge', id, queue ?? '', this.#options.goneMs ?? DEFAULT_GONE_MS);
+    }
+  }
+
+  /** An agent that was killed says nothing: who waits for it must hear that it is gone. */
+  async #missAgents(): Promise<void> {
+    for (const owner of await readRegistry(this.#commands)) {
+      if (owner.kind === 'node') {
+        await this.#commands.onCache('wbAgentLost', owner.queue, [], AGENT_SILENT_MS);
+      }
     }
   }
 
@@ -217,7 +229,9 @@ export class Sweeper {
   /** Makes BullMQ follow our record of what is paused, and forgets addresses that no job is left of. */
   async #tidyCaches(): Promise<void> {
     const { redis, keys } = this.#commands;
-    for (const { queue, adHocCache } of await readRegistry(this.#commands)) {
+    for (const owner of await readRegistry(this.#commands)) {
+      if (owner.kind === 'node') continue;
+      const { queue, adHocCache } = owner;
       const [paused, jobsKept] = await redis.hmget(keys.cache(queue), 'paused', 'jobsKept');
       if ((paused === '1') !== (await this.#queues.isPaused(queue)))
         await this.#queues.setPaused(queue, paused === '1');

@@ -1,36 +1,66 @@
 import type { CacheConfig } from '../model/cache.js';
 import type { FileErrorCode } from '../model/errors.js';
-import type { Cache, ErrorGroup, Job, JobFile, JobOptions } from '../model/job.js';
+import type {
+  Cache,
+  ErrorGroup,
+  FlushJobOptions,
+  Job,
+  JobFile,
+  TransferJobOptions,
+  TransferLimits,
+} from '../model/job.js';
 import type { FileState, JobKind, JobState } from '../model/words.js';
+import type { FileEntry } from './entry.js';
 
-/** One directory of a flush request, expanded by a worker. Globs are matched against the path below it. */
+/** One directory of a request, expanded by a worker. Globs are matched against the path below it. */
 export interface DirectoryRequest {
   path: string;
+  /** Of a transfer: where its files go. Absent for a flush. */
+  destination?: string;
   include: string[];
   exclude: string[];
 }
 
-/** What a job is, apart from its files. */
-export interface NewJob {
-  kind: JobKind;
+/** Whose work a flush is. */
+export interface FlushTarget {
+  kind: 'flush';
   /** Configured caches: the name; addresses named by a request: that address. */
   cache: string;
   /** Set only for an address named by a request; a configured cache is looked up by name whenever it is used. */
   adHocCache: CacheConfig | null;
   export: string;
+  options: FlushJobOptions;
+}
+
+/** Whose work a transfer is. */
+export interface TransferTarget {
+  kind: 'transfer';
+  node: string;
+  options: TransferJobOptions;
+}
+
+interface JobTerms {
   directories: DirectoryRequest[];
   labels: Record<string, string>;
-  options: JobOptions;
   parentJobId: string | null;
 }
+
+/** What a job is, apart from its files. */
+export type NewFlush = FlushTarget & JobTerms;
+export type NewTransfer = TransferTarget & JobTerms;
+export type NewJob = NewFlush | NewTransfer;
 
 /**
  * The files of a job that is still arriving. Nothing of it is a job before `commit`; what is neither committed nor
  * aborted (a killed process) expires in Redis by itself.
  */
 export interface JobIntake {
-  /** Takes one path (bytes without NUL at either end). Resolves at once, or when Redis has caught up (back-pressure). */
-  add(path: Uint8Array): Promise<void> | void;
+  /**
+   * Takes one path (bytes without NUL), or a file of a transfer. Resolves at once, or when Redis has caught up
+   * (back-pressure).
+   * @throws BrokerError VALIDATION, if an earlier file of a transfer has the same destination and another source
+   */
+  add(file: Uint8Array | FileEntry): Promise<void> | void;
   readonly filesAdded: number;
   /** A sentence for the person who reads the job, e.g. that blank lines were ignored. */
   warn(code: string, message: string, count: number | null): void;
@@ -44,6 +74,7 @@ export interface JobFilter {
   kind?: JobKind;
   states?: JobState[];
   cache?: string;
+  node?: string;
   /** Every label given must match. */
   labels?: Record<string, string>;
   createdAfter?: Date;
@@ -88,8 +119,15 @@ export interface JobStore {
   errorGroups(id: string): Promise<ErrorGroup[]>;
   /** Idempotent; a terminal job is returned as it is. */
   cancel(id: string): Promise<Job & Revision>;
+  /**
+   * Changes the limits of a transfer; its agent hears of it within a second. What is not named stays as it is.
+   * @throws BrokerError JOB_NOT_FOUND, JOB_GONE, NOT_A_TRANSFER, JOB_ENDED
+   */
+  setLimits(id: string, limits: Partial<TransferLimits>): Promise<Job & Revision>;
   /** A new job of the failed, expired and canceled files. @throws BrokerError JOB_NOT_FINISHED, NOTHING_TO_RETRY */
   retry(id: string): Promise<Job & Revision>;
+  /** Files that wait for the agent of a node. */
+  filesQueuedOn(node: string): Promise<number>;
   listCaches(): Promise<Cache[]>;
   getCache(name: string): Promise<Cache>;
   pauseCache(name: string, reason: string): Promise<Cache>;

@@ -1,26 +1,29 @@
-import type { CacheConfig } from '../model/cache.js';
 import { pathBytes, pathText } from '../model/pathname.js';
 import { isTerminalJobState, type JobState } from '../model/words.js';
-import { readRegistry } from './caches.js';
 import { CHUNK_FILES, decodePaths, encodePaths } from './chunk-codec.js';
 import { Commands, type ScriptReply } from './commands.js';
 import { type Connection, connectWaiting, disconnect } from './connect.js';
 import { encodeDetails } from './detail-codec.js';
+import { decodeEntry, encodeEntry } from './entry.js';
 import { Subscriptions } from './events.js';
 import { STATE_BYTES } from './file-states.js';
 import { Files } from './files.js';
 import type { JobMeta } from './job-record.js';
 import { Keys } from './keys.js';
 import { Queues } from './queue.js';
+import { readRegistry } from './registry.js';
 import { DEFAULT_FILES_PER_JOB, type WorkStoreOptions } from './settings.js';
+import { TransferWork } from './transfers.js';
 import type { DirectoryRequest } from './types.js';
 import { packResults } from './updates.js';
 import type {
   AppendReply,
   CacheHold,
+  ChunkFile,
   ChunkRun,
   ExpansionRun,
   FileResult,
+  NewFile,
   QueueEntry,
   RecordReply,
   Slots,
@@ -45,6 +48,7 @@ export function openWorkStore(options: WorkStoreOptions): WorkStore {
 
 class RedisWorkStore implements WorkStore {
   readonly bullPrefix: string;
+  readonly transfers: TransferWork;
   readonly #options: WorkStoreOptions;
   readonly #commands: Commands;
   readonly #queues: Queues;
@@ -62,6 +66,7 @@ class RedisWorkStore implements WorkStore {
     this.#queues = new Queues(this.#commands);
     this.#files = new Files(this.#commands);
     this.#subscriptions = new Subscriptions(options.redis);
+    this.transfers = new TransferWork(this.#commands, this.#subscriptions);
   }
 
   newConnection(): Connection {
@@ -124,19 +129,17 @@ class RedisWorkStore implements WorkStore {
     };
   }
 
-  async beginChunk(jobId: string, chunk: number): Promise<ChunkRun | null> {
+  async beginChunk<Job extends WorkJob>(jobId: string, chunk: number): Promise<ChunkRun<Job> | null> {
     const queue = await this.#queueOf(jobId);
     if (queue === null) return null;
     const reply = await this.#commands.onJob('wbBegin', jobId, queue, chunk);
     if (!Array.isArray(reply)) return null;
     const [run, states, blob, meta, , deadlineAt] = reply;
-    const paths = decodePaths(blob as Buffer);
+    const entries = decodePaths(blob as Buffer);
     const files = [...(states as Buffer)].flatMap((state, offset) =>
-      state === ACTIVE
-        ? [{ index: chunk * CHUNK_FILES + offset, path: pathText(paths[offset] as Buffer) }]
-        : [],
+      state === ACTIVE ? [chunkFile(chunk * CHUNK_FILES + offset, entries[offset] as Buffer)] : [],
     );
-    return { job: workJob(jobId, queue, meta, deadlineAt), chunk, run: Number(run), files };
+    return { job: workJob(jobId, queue, meta, deadlineAt) as Job, chunk, run: Number(run), files };
   }
 
   async record(run: ChunkRun, results: readonly FileResult[]): Promise<RecordReply> {
@@ -171,12 +174,15 @@ class RedisWorkStore implements WorkStore {
       const [stored] = await this.#files.read(job.id, [chunk], () => states);
       if (!stored) return;
       const details = [...stored.details.values()].sort((a, b) => a.offset - b.offset);
-      const blob = encodeDetails(details, (offset) => pathText(stored.paths[offset] ?? Buffer.alloc(0)));
+      const blob = encodeDetails(details, (offset) => stored.pathOf(offset));
       if ((await this.#commands.onJob('wbCompact', job.id, job.queue, chunk, batches, blob)) === 1) return;
     }
   }
 
-  async beginExpansion(jobId: string, directory: number): Promise<ExpansionRun | null> {
+  async beginExpansion<Job extends WorkJob>(
+    jobId: string,
+    directory: number,
+  ): Promise<ExpansionRun<Job> | null> {
     const queue = await this.#queueOf(jobId);
     if (queue === null) return null;
     const reply = await this.#commands.onJob('wbBeginExpansion', jobId, queue, directory);
@@ -185,7 +191,7 @@ class RedisWorkStore implements WorkStore {
     const request = (JSON.parse(String(directories)) as DirectoryRequest[])[directory];
     if (!request) return null;
     return {
-      job: workJob(jobId, queue, meta, deadlineAt),
+      job: workJob(jobId, queue, meta, deadlineAt) as Job,
       directory,
       run: Number(run),
       request,
@@ -193,8 +199,19 @@ class RedisWorkStore implements WorkStore {
     };
   }
 
-  async appendExpanded(run: ExpansionRun, paths: readonly string[]): Promise<AppendReply> {
-    return this.#append(run, paths.map(pathBytes), '', '', '', '', []);
+  async appendExpanded(run: ExpansionRun, files: readonly (string | NewFile)[]): Promise<AppendReply> {
+    const entries = files.map((file) =>
+      encodeEntry(
+        typeof file === 'string'
+          ? { path: pathBytes(file), destination: null, size: null }
+          : {
+              path: pathBytes(file.path),
+              destination: file.destination === null ? null : pathBytes(file.destination),
+              size: file.size,
+            },
+      ),
+    );
+    return this.#append(run, entries, '', '', '', '', []);
   }
 
   async appendEnded(run: ExpansionRun, results: readonly FileResult[]): Promise<AppendReply> {
@@ -202,8 +219,14 @@ class RedisWorkStore implements WorkStore {
     const placed = results.map((result, index) => ({ ...result, index }));
     const packed = packResults(0, placed);
     const details = encodeDetails(packed.details, pathsOf(0, placed));
-    const paths = results.map(({ path }) => pathBytes(path));
-    return this.#append(run, paths, packed.updates, details, packed.sentence, packed.codes, packed.samples);
+    const entries = results.map(({ path, destination = null }) =>
+      encodeEntry({
+        path: pathBytes(path),
+        destination: destination === null ? null : pathBytes(destination),
+        size: null,
+      }),
+    );
+    return this.#append(run, entries, packed.updates, details, packed.sentence, packed.codes, packed.samples);
   }
 
   async endExpansion({ job, directory, run, request }: ExpansionRun, matched: number): Promise<void> {
@@ -318,26 +341,29 @@ class RedisWorkStore implements WorkStore {
     return queue && state && !isTerminalJobState(state as JobState) ? queue : null;
   }
 
-  async *#appended(jobId: string, directory: number): AsyncIterable<string> {
+  async *#appended(jobId: string, directory: number): AsyncIterable<ChunkFile> {
     const runs: Record<string, string> = await this.#commands.redis.hgetall(this.#commands.keys.runs(jobId));
     for (const [field, value] of Object.entries(runs)) {
       if (!/^c\d+$/.test(field) || value !== String(directory)) continue;
-      for (const path of await this.#files.paths(jobId, Number(field.slice(1)))) yield pathText(path);
+      const chunk = Number(field.slice(1));
+      const entries = await this.#files.entries(jobId, chunk);
+      for (const [offset, entry] of entries.entries()) yield chunkFile(chunk * CHUNK_FILES + offset, entry);
     }
   }
 
   async #append(
     run: ExpansionRun,
-    paths: readonly Uint8Array[],
+    entries: readonly Buffer[],
     updates: Buffer | string,
     details: Buffer | string,
     sentence: string,
     codes: string,
     samples: readonly (string | number)[],
   ): Promise<AppendReply> {
-    if (paths.length === 0) return 'ok';
-    if (paths.length > CHUNK_FILES) throw new RangeError(`a chunk has at most ${CHUNK_FILES} files`);
+    if (entries.length === 0) return 'ok';
+    if (entries.length > CHUNK_FILES) throw new RangeError(`a chunk has at most ${CHUNK_FILES} files`);
     const { job, directory } = run;
+    const sizes = entries.map((entry) => decodeEntry(entry).size);
     const sequence = (this.#appends.get(run) ?? 0) + 1;
     this.#appends.set(run, sequence);
     const reply = await this.#commands.onJob(
@@ -348,8 +374,11 @@ class RedisWorkStore implements WorkStore {
       run.run,
       sequence,
       this.#options.filesPerJob ?? DEFAULT_FILES_PER_JOB,
-      paths.length,
-      encodePaths(paths),
+      entries.length,
+      encodePaths(entries),
+      // What has ended already is not waited for.
+      updates.length > 0 ? 0 : sizes.filter((size) => size === null).length,
+      sizes.reduce<number>((sum, size) => sum + (size ?? 0), 0),
       updates,
       details,
       sentence,
@@ -373,18 +402,13 @@ function workJob(
   meta: ScriptReply | undefined,
   deadlineAt: ScriptReply | undefined,
 ): WorkJob {
-  const known = JSON.parse(String(meta)) as JobMeta;
-  const adHocCache: CacheConfig | null = known.adHocCache;
-  return {
-    id,
-    kind: known.kind,
-    queue,
-    cache: known.cache,
-    adHocCache,
-    export: known.export,
-    options: known.options,
-    deadlineAt: Number(deadlineAt),
-  };
+  const { labels: _, parentJobId: __, ...target } = JSON.parse(String(meta)) as JobMeta;
+  return { ...target, id, queue, deadlineAt: Number(deadlineAt) };
+}
+
+function chunkFile(index: number, bytes: Buffer): ChunkFile {
+  const { path, destination, size } = decodeEntry(bytes);
+  return { index, path: pathText(path), destination: destination && pathText(destination), size };
 }
 
 function pathsOf(chunk: number, results: readonly FileResult[]): (offset: number) => string {

@@ -1,19 +1,18 @@
 import type { Cluster, Redis } from 'ioredis';
 import type { CacheConfig } from '../model/cache.js';
 import type { FileError } from '../model/errors.js';
-import type { JobOptions } from '../model/job.js';
-import type { Evidence, FileOutcome, JobKind, JobState, TerminalFileState } from '../model/words.js';
-import type { DirectoryRequest } from './types.js';
+import type { Evidence, FileOutcome, JobState, TerminalFileState } from '../model/words.js';
+import type { TransferWork } from './transfers.js';
+import type { DirectoryRequest, FlushTarget, TransferTarget } from './types.js';
 
 /** What a worker needs of the store: take up a chunk, say what became of its files, share a cache with others. */
 
 /** The data of a BullMQ job: a chunk of files, or a directory to expand (its index in the job's request). */
 export type WorkItem = { jobId: string; chunk: number } | { jobId: string; directory: number };
 
-/** A queue that workers must serve. There is one per cache. */
-export interface QueueEntry {
-  /** BullMQ's name of it; also the key for everything kept about the cache. */
-  queue: string;
+/** Whose work a queue holds. There is one per cache, and one per node. */
+export interface CacheQueue {
+  kind: 'cache';
   /** The configured name, or the address that requests named. */
   cache: string;
   /**
@@ -22,33 +21,45 @@ export interface QueueEntry {
    */
   adHocCache: CacheConfig | null;
 }
+/** Its transfers are taken by the agents of the node, and by nobody else. */
+export interface NodeQueue {
+  kind: 'node';
+  node: string;
+}
+export type QueueOwner = CacheQueue | NodeQueue;
 
-/** The parts of a job that its work needs. */
-export interface WorkJob {
+/** A queue that workers must serve, by BullMQ's name; that is also the key for everything kept about its owner. */
+export type QueueEntry = { queue: string } & QueueOwner;
+
+interface WorkTerms {
   id: string;
-  kind: JobKind;
   queue: string;
-  cache: string;
-  adHocCache: CacheConfig | null;
-  export: string;
-  options: JobOptions;
   /** Date.now() milliseconds. */
   deadlineAt: number;
 }
+
+/** The parts of a job that its work needs. The kind of a job is that of its queue. */
+export type FlushWork = FlushTarget & WorkTerms;
+export type TransferWorkJob = TransferTarget & WorkTerms;
+export type WorkJob = FlushWork | TransferWorkJob;
 
 export interface ChunkFile {
   /** Position in the job. */
   index: number;
   /** Text as in model/pathname.ts. */
   path: string;
+  /** Of a transfer, in the same form; null for a flush. */
+  destination: string | null;
+  /** Bytes that it must have; null: nobody said. */
+  size: number | null;
 }
 
 /**
  * A chunk that was taken up. `run` tells this taking-up from later ones (after a crash or a stall): an older run may
  * still record, because a file's first end counts whoever saw it, but it can no longer release.
  */
-export interface ChunkRun {
-  job: WorkJob;
+export interface ChunkRun<Job extends WorkJob = WorkJob> {
+  job: Job;
   chunk: number;
   run: number;
   /** Those of its files that have not ended, now `active`. Empty: nothing to do. */
@@ -68,7 +79,12 @@ export interface FileResult {
   size: number | null;
   mtimeMs: number | null;
   durationMs: number;
+  /** Of an entry that an expansion of a transfer adds. */
+  destination?: string | null;
 }
+
+/** A file that an expansion found: the path for a flush, all of it for a transfer. */
+export type NewFile = Omit<ChunkFile, 'index'>;
 
 export interface RecordReply {
   /** `canceling` or a terminal state: stop, nothing more of this job is wanted. `gone`: the job was deleted. */
@@ -77,13 +93,13 @@ export interface RecordReply {
   accepted: number;
 }
 
-export interface ExpansionRun {
-  job: WorkJob;
+export interface ExpansionRun<Job extends WorkJob = WorkJob> {
+  job: Job;
   directory: number;
   run: number;
   request: DirectoryRequest;
-  /** What an earlier run of this directory has appended already: to be skipped. Text as in model/pathname.ts. */
-  appended(): AsyncIterable<string>;
+  /** What this or an earlier run of this directory has appended: not to be appended again. */
+  appended(): AsyncIterable<ChunkFile>;
 }
 
 /** `fenced`: a newer run of this directory has begun. `ended`: the job was canceled, expired or deleted. `full`: the job has as many files as one may have. In each case: stop. */
@@ -128,7 +144,7 @@ export interface WorkStore {
   watchEndings(onEnd: (jobId: string, why: 'canceled' | 'expired') => void): () => void;
 
   /** Marks the unfinished files of a chunk active. Null: the job is gone or has ended, there is nothing to do. */
-  beginChunk(jobId: string, chunk: number): Promise<ChunkRun | null>;
+  beginChunk<Job extends WorkJob = WorkJob>(jobId: string, chunk: number): Promise<ChunkRun<Job> | null>;
   /** Counts what ended, exactly once per file however often it is called. At most 512 results, all of this chunk. */
   record(run: ChunkRun, results: readonly FileResult[]): Promise<RecordReply>;
   /** Gives back a chunk that will be run again: its active files become pending. */
@@ -137,9 +153,12 @@ export interface WorkStore {
   endChunk(run: ChunkRun): Promise<void>;
 
   /** Null: the directory is done, or the job is gone or has ended. */
-  beginExpansion(jobId: string, directory: number): Promise<ExpansionRun | null>;
-  /** Adds files to the job and queues them, atomically. At most 512 paths; fill them up, each call is a chunk. */
-  appendExpanded(run: ExpansionRun, paths: readonly string[]): Promise<AppendReply>;
+  beginExpansion<Job extends WorkJob = WorkJob>(
+    jobId: string,
+    directory: number,
+  ): Promise<ExpansionRun<Job> | null>;
+  /** Adds files to the job and queues them, atomically. At most 512 of them; fill them up, each call is a chunk. */
+  appendExpanded(run: ExpansionRun, files: readonly (string | NewFile)[]): Promise<AppendReply>;
   /**
    * Adds entries that ended already, e.g. a directory that cannot be read, so that the job shows them. A job that is
    * full takes some of these nevertheless.
@@ -147,6 +166,9 @@ export interface WorkStore {
   appendEnded(run: ExpansionRun, results: readonly FileResult[]): Promise<AppendReply>;
   /** After the last append. `matched` is how many files the walk found, appended by this or an earlier run. */
   endExpansion(run: ExpansionRun, matched: number): Promise<void>;
+
+  /** What only agents need. */
+  readonly transfers: TransferWork;
 
   /** A sentence for the person who reads the job. Shown once per code; counts add up. */
   warn(jobId: string, code: string, message: string, count: number | null): Promise<void>;

@@ -7,7 +7,7 @@ import { TargetDownError } from '../flush/target-error.js';
 import type { CacheConfig } from '../model/cache.js';
 import { isTerminalJobState } from '../model/words.js';
 import { WORKER_LIMITER } from '../store/queue.js';
-import type { ChunkRun, QueueEntry, WorkItem, WorkStore } from '../store/work.js';
+import type { CacheQueue, ChunkRun, FlushWork, WorkItem, WorkStore } from '../store/work.js';
 import { failedResult, runChunk } from './chunk.js';
 import { JobEnded } from './endings.js';
 import { runExpansion } from './expansion.js';
@@ -82,7 +82,7 @@ export class CacheWorker {
   #closing: Promise<void> | null = null;
   readonly #closed = new AbortController();
 
-  constructor(entry: QueueEntry, config: CacheConfig, options: CacheWorkerOptions) {
+  constructor(entry: CacheQueue & { queue: string }, config: CacheConfig, options: CacheWorkerOptions) {
     const { store, workerId, machineName, idleSessionMs, observer } = options;
     const measuredAs = entry.adHocCache === null ? entry.cache : null;
     this.#measuredAs = measuredAs;
@@ -245,7 +245,7 @@ export class CacheWorker {
   async #chunk(job: Job<WorkItem>, item: ActiveItem): Promise<boolean> {
     const { store, holdAfterMs, maxStalls, observer } = this.#options;
     const { jobId, chunk } = job.data as { jobId: string; chunk: number };
-    const run = await store.beginChunk(jobId, chunk);
+    const run = await store.beginChunk<FlushWork>(jobId, chunk);
     if (run === null || run.files.length === 0) return true;
     this.#log.debug({ job: jobId, chunk, run: run.run, files: run.files.length }, 'chunk begun');
     if (job.stalledCounter > maxStalls) {
@@ -277,7 +277,7 @@ export class CacheWorker {
   async #directory(job: Job<WorkItem>, item: ActiveItem): Promise<boolean> {
     const { store, holdAfterMs } = this.#options;
     const { jobId, directory } = job.data as { jobId: string; directory: number };
-    const run = await store.beginExpansion(jobId, directory);
+    const run = await store.beginExpansion<FlushWork>(jobId, directory);
     if (run === null) return true;
     if (job.stalledCounter > this.#options.maxStalls) {
       await store.appendEnded(run, [failedResult(0, run.request.path, workerLost(job.stalledCounter))]);

@@ -1,7 +1,7 @@
 import { flushFiles, HandBack } from '../flush/engine.js';
 import type { FlushOptions, FlushOutcome } from '../flush/types.js';
 import type { FileError } from '../model/errors.js';
-import type { ChunkRun, FileResult, RecordReply, WorkJob, WorkStore } from '../store/work.js';
+import type { ChunkRun, FileResult, FlushWork, RecordReply, WorkStore } from '../store/work.js';
 import { JobEnded } from './endings.js';
 import { OutcomeBatches } from './outcome-batches.js';
 import type { SharedSession } from './sessions.js';
@@ -21,7 +21,7 @@ export interface ChunkDeps {
 }
 
 /** How a job wants its files flushed, as the engine takes it. */
-export function flushOptions(job: WorkJob, holdAfterMs: number): FlushOptions {
+export function flushOptions(job: FlushWork, holdAfterMs: number): FlushOptions {
   const { dialect, mode, pathsAre, clientMount, fileTimeoutSeconds } = job.options;
   return {
     dialect,
@@ -59,7 +59,11 @@ export function failedResult(index: number, path: string, error: FileError): Fil
  * @returns true if every file has ended; false if the chunk was given back and has to run again
  * @throws {TargetDownError} after the unfinished files were given back; whatever the store throws
  */
-export async function runChunk(run: ChunkRun, abort: AbortController, deps: ChunkDeps): Promise<boolean> {
+export async function runChunk(
+  run: ChunkRun<FlushWork>,
+  abort: AbortController,
+  deps: ChunkDeps,
+): Promise<boolean> {
   const { store, slots, shared } = deps;
   let unfinished = run.files.length;
   shared.wanted += unfinished;

@@ -1,7 +1,7 @@
 import { expandDirectory } from '../flush/expand.js';
 import { pathBytes } from '../model/pathname.js';
 import { Duplicates } from '../store/dedup.js';
-import type { AppendReply, ExpansionRun, FileResult, WorkStore } from '../store/work.js';
+import type { AppendReply, ExpansionRun, FileResult, FlushWork, WorkStore } from '../store/work.js';
 import { failedResult, flushOptions } from './chunk.js';
 import { JobEnded } from './endings.js';
 import type { SharedSession } from './sessions.js';
@@ -20,12 +20,12 @@ export interface ExpansionDeps {
  * @throws the reason of `signal`, unless it is JobEnded; {TargetDownError}
  */
 export async function runExpansion(
-  run: ExpansionRun,
+  run: ExpansionRun<FlushWork>,
   signal: AbortSignal,
   { store, shared, holdAfterMs }: ExpansionDeps,
 ): Promise<void> {
   const known = new Duplicates();
-  for await (const path of run.appended()) known.add(pathBytes(path), 0);
+  for await (const { path } of run.appended()) known.add(pathBytes(path), 0);
 
   let paths: string[] = [];
   let ended: FileResult[] = [];

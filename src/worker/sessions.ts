@@ -1,7 +1,7 @@
 import type { Logger } from 'pino';
 import { FlushSession, type SessionEvent, type SessionObserver } from '../flush/session.js';
 import type { CacheConfig } from '../model/cache.js';
-import type { WorkJob, WorkStore } from '../store/work.js';
+import type { FlushWork, WorkStore } from '../store/work.js';
 import type { CacheSlots, SlotUser } from './slots.js';
 
 /** A session that the chunks of a process share, as long as they want the same export as the same user. */
@@ -33,7 +33,7 @@ export class SessionPool {
   }
 
   /** Makes no call: the export is mounted when the first file needs it. `release` it once. */
-  async acquire(job: WorkJob, config: CacheConfig): Promise<SharedSession> {
+  async acquire(job: FlushWork, config: CacheConfig): Promise<SharedSession> {
     const key = keyOf(job, config);
     clearTimeout(this.#idle.get(key));
     this.#idle.delete(key);
@@ -48,7 +48,7 @@ export class SessionPool {
     return shared;
   }
 
-  release(shared: SharedSession, job: WorkJob, config: CacheConfig): void {
+  release(shared: SharedSession, job: FlushWork, config: CacheConfig): void {
     const users = (shared.jobs.get(job.id) ?? 0) - 1;
     if (users > 0) shared.jobs.set(job.id, users);
     else shared.jobs.delete(job.id);
@@ -76,7 +76,7 @@ export class SessionPool {
     await Promise.all([...this.#open.keys()].map((key) => this.#close(key)));
   }
 
-  async #openSession(job: WorkJob, config: CacheConfig): Promise<SharedSession> {
+  async #openSession(job: FlushWork, config: CacheConfig): Promise<SharedSession> {
     const { store, queue, machineName, onEvent, slots, observer } = this.#options;
     const { filesPerSecond } = config.limits;
     const dialectProven = await store.isDialectProven(queue);
@@ -137,6 +137,9 @@ export class SessionPool {
 }
 
 /** Jobs for an address may bring different ports or identities, so the whole target is part of it. */
-function keyOf(job: WorkJob, { addresses, ports, credential, privilegedPort, limits }: CacheConfig): string {
+function keyOf(
+  job: FlushWork,
+  { addresses, ports, credential, privilegedPort, limits }: CacheConfig,
+): string {
   return JSON.stringify([job.export, addresses, ports, credential, privilegedPort, limits.filesPerSecond]);
 }

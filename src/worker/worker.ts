@@ -1,5 +1,5 @@
 import type { CacheConfig } from '../model/cache.js';
-import type { QueueEntry, WorkStore } from '../store/work.js';
+import type { CacheQueue, QueueEntry, WorkStore } from '../store/work.js';
 import { CacheWorker, type CacheWorkerOptions } from './cache-worker.js';
 import type { CacheLoad } from './observer.js';
 
@@ -94,10 +94,10 @@ export class FlushWorker {
         .then(() => cache.handBack())
         .then(() => cache.close());
     }
-    for (const entry of queues) this.#serveQueue(entry);
+    for (const entry of queues) if (entry.kind === 'cache') this.#serveQueue(entry);
   }
 
-  #serveQueue(entry: QueueEntry): void {
+  #serveQueue(entry: CacheQueue & { queue: string }): void {
     const { caches, log, ...rest } = this.#options;
     const config = entry.adHocCache ?? caches.find(({ name }) => name === entry.cache);
     if (config === undefined) {

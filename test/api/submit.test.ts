@@ -62,7 +62,7 @@ test('options, labels and directories of a JSON request reach the job', async (t
       labels: { 'a/b-c': 'x y', run: '' },
     }),
   );
-  const { request } = api.memory.find((body as { id: string }).id);
+  const request = api.memory.flush((body as { id: string }).id);
   assert.equal(request.export, '/exp2');
   assert.deepEqual(request.labels, { 'a/b-c': 'x y', run: '' });
   assert.deepEqual(request.directories, [
@@ -106,7 +106,7 @@ test('the three forms, with and without gzip, make the same job', async (t) => {
     const stored = api.memory.find((body as { id: string }).id);
     assert.deepEqual(stored.paths.map(pathText), paths);
     assert.deepEqual(stored.job.warnings, []);
-    assert.equal(stored.request.cache, 'projects');
+    assert.equal(stored.job.cache, 'projects');
   }
 });
 
@@ -116,7 +116,7 @@ test('options of a list stand in the query', async (t) => {
   const query =
     '&pathsAre=namespace&mode=sync&fileTimeoutSeconds=9.5&deadlineSeconds=60&label=run=42&label=user=a%3Db';
   const { body } = await api.json(list('/a\n', query));
-  const { request } = api.memory.find((body as { id: string }).id);
+  const request = api.memory.flush((body as { id: string }).id);
   assert.deepEqual(request.labels, { run: '42', user: 'a=b' });
   assert.equal(request.options.pathsAre, 'namespace');
   assert.equal(request.options.mode, 'sync');

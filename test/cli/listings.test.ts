@@ -20,6 +20,7 @@ function file(index: number, path: string, failed = false): JobFile {
   return {
     index,
     path,
+    destination: null,
     state: failed ? 'failed' : 'succeeded',
     outcome: failed ? null : 'flushed',
     evidence: failed ? null : 'written-back',
@@ -98,7 +99,7 @@ describe('jobs', () => {
     });
     assert.equal(run.code, 0, run.stderr);
     const [header, first, second] = run.stdout.toString().split('\n');
-    assert.match(header ?? '', /^JOB {2}STATE {4}CACHE {5}EXPORT {2}FILES {2}DONE {2}FAILED {2}AGE +LABELS$/);
+    assert.match(header ?? '', /^JOB {2}STATE {4}ON {8}EXPORT {2}FILES {2}DONE {2}FAILED {2}AGE +LABELS$/);
     assert.match(first ?? '', /^f2 {3}running {2}projects {2}\/exp1 {3}1,000 {4}10 {7}0 {2}.* {2}run=42$/);
     assert.match(second ?? '', /^f1 {3}partial/);
     assert.equal(

@@ -73,6 +73,7 @@ describe('as a process', () => {
     const item = {
       index: 0,
       path: `/${'x'.repeat(200)}`,
+      destination: null,
       state: 'pending',
       outcome: null,
       evidence: null,

@@ -103,6 +103,7 @@ describe('the command line and the service understand each other', () => {
       '/a',
     );
     const { options } = await stored.store.getJob(id);
+    assert.ok('mode' in options);
     assert.deepEqual(
       [options.mode, options.fileTimeoutSeconds, options.deadlineSeconds],
       ['sync', 120, 3600],

@@ -216,7 +216,9 @@ test('chunks of a small job do not wait for those of a large one', async () => {
 
 test('a new queue is told to those who watch', async () => {
   const seen: string[] = [];
-  const stop = t.work.watchQueues((queues) => seen.push(...queues.map(({ cache }) => cache)));
+  const stop = t.work.watchQueues((queues) =>
+    seen.push(...queues.map((owner) => (owner.kind === 'cache' ? owner.cache : owner.node))),
+  );
   await until('the first look', () => seen.length > 0);
   const config = { ...NAS, addresses: ['127.0.0.7'] };
   const id = await submit(t.store, ['a'], { cache: '127.0.0.7', adHocCache: config });

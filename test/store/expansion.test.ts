@@ -100,7 +100,7 @@ test('an expansion begun anew reads what the first appended, and the first can a
   const again = await expand(id, 1);
   assert.equal(await t.work.appendExpanded(crashed, ['out/late']), 'fenced');
   const appended: string[] = [];
-  for await (const path of again.appended()) appended.push(path);
+  for await (const { path } of again.appended()) appended.push(path);
   assert.deepEqual(appended, ['out/a', 'out/b\udcff']);
   assert.equal(await t.work.appendExpanded(again, ['out/c']), 'ok');
   await t.work.endExpansion(crashed, 3);

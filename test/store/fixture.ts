@@ -6,7 +6,7 @@ import { WORKER_LIMITER } from '../../src/store/queue.js';
 import type { JobStoreOptions, SweeperOptions, WorkStoreOptions } from '../../src/store/settings.js';
 import { openJobStore } from '../../src/store/store.js';
 import { Sweeper } from '../../src/store/sweeper.js';
-import type { JobIntake, JobStore, NewJob } from '../../src/store/types.js';
+import type { JobIntake, JobStore, NewFlush } from '../../src/store/types.js';
 import type { ChunkRun, FileResult, WorkItem, WorkStore } from '../../src/store/work.js';
 import { openWorkStore } from '../../src/store/work-store.js';
 import { startRedis, type TestRedis, type TestRedisOptions } from '../support/redis.js';
@@ -68,7 +68,7 @@ export async function openTestStore(
   };
 }
 
-export function newJob(more: Partial<NewJob> = {}): NewJob {
+export function newJob(more: Partial<NewFlush> = {}): NewFlush {
   return {
     kind: 'flush',
     cache: 'nas',
@@ -101,7 +101,7 @@ export async function addAll(intake: JobIntake, paths: Iterable<string | Uint8Ar
 export async function submit(
   store: JobStore,
   paths: Iterable<string | Uint8Array>,
-  more: Partial<NewJob> = {},
+  more: Partial<NewFlush> = {},
 ): Promise<string> {
   const intake = store.openIntake();
   await addAll(intake, paths);

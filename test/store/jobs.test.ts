@@ -341,6 +341,7 @@ test('an address named by a request becomes a cache of its own, also where it ha
   });
   assert.ok(entries.some((entry) => (entry as { cache: string }).cache === 'fe80::1'));
   const run = await begin(t.work, id, 0);
+  assert.ok(run.job.kind === 'flush');
   assert.deepEqual(run.job.adHocCache?.addresses, ['fe80::1']);
   assert.ok(!run.job.queue.includes(':'));
 });

@@ -1,8 +1,18 @@
 import { BrokerError, FILE_ERRORS } from '../../src/model/errors.js';
-import type { Cache, ErrorGroup, Job, JobFile } from '../../src/model/job.js';
+import type { Cache, ErrorGroup, Job, JobFile, TransferLimits } from '../../src/model/job.js';
 import { pathText } from '../../src/model/pathname.js';
 import { isTerminalJobState, type JobState } from '../../src/model/words.js';
-import type { JobFilter, JobIntake, JobStore, NewJob, Page, Revision } from '../../src/store/types.js';
+import { encodeEntry } from '../../src/store/entry.js';
+import type {
+  JobFilter,
+  JobIntake,
+  JobStore,
+  NewFlush,
+  NewJob,
+  NewTransfer,
+  Page,
+  Revision,
+} from '../../src/store/types.js';
 
 /** The part of a store that routes can tell from the real one: for tests of routes alone, without Redis. */
 
@@ -32,7 +42,7 @@ export class MemoryStore implements JobStore {
     const warnings: Job['warnings'] = [];
     return {
       add: (path) => {
-        paths.push(Buffer.from(path));
+        paths.push(path instanceof Uint8Array ? Buffer.from(path) : encodeEntry(path));
         if (this.addDelay) return this.addDelay();
       },
       get filesAdded() {
@@ -103,6 +113,7 @@ export class MemoryStore implements JobStore {
       return {
         index,
         path: pathText(path),
+        destination: null,
         state: failed ? 'failed' : 'pending',
         outcome: null,
         evidence: null,
@@ -149,6 +160,19 @@ export class MemoryStore implements JobStore {
     return { ...this.#store({ ...request, parentJobId: id }, paths, []).job };
   }
 
+  async setLimits(id: string, limits: Partial<TransferLimits>): Promise<Job & Revision> {
+    const { job, request } = this.find(id);
+    if (request.kind !== 'transfer') throw new BrokerError('NOT_A_TRANSFER', `Job ${id} is a flush.`);
+    if (isTerminalJobState(job.state)) throw new BrokerError('JOB_ENDED', `Job ${id} has ended.`);
+    Object.assign(request.options.limits, limits);
+    return { ...job };
+  }
+
+  async filesQueuedOn(): Promise<number> {
+    this.#mayFail();
+    return 0;
+  }
+
   async listCaches(): Promise<Cache[]> {
     this.#mayFail();
     return [...this.caches.values()];
@@ -185,6 +209,18 @@ export class MemoryStore implements JobStore {
     for (const wake of [...this.#waiting]) wake();
   }
 
+  flush(id: string): NewFlush {
+    const { request } = this.find(id);
+    if (request.kind !== 'flush') throw new Error(`${id} is no flush`);
+    return request;
+  }
+
+  transfer(id: string): NewTransfer {
+    const { request } = this.find(id);
+    if (request.kind !== 'transfer') throw new Error(`${id} is no transfer`);
+    return request;
+  }
+
   find(id: string): StoredJob {
     this.#mayFail();
     const found = this.jobs.find(({ job }) => job.id === id);
@@ -213,8 +249,9 @@ export class MemoryStore implements JobStore {
         pausedReason: null,
         statusDetail: null,
         warnings,
-        cache: request.cache,
-        export: request.export,
+        cache: request.kind === 'flush' ? request.cache : null,
+        export: request.kind === 'flush' ? request.export : null,
+        node: request.kind === 'transfer' ? request.node : null,
         labels: request.labels,
         options: request.options,
         parentJobId: request.parentJobId,

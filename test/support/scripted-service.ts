@@ -116,6 +116,7 @@ export function jobOf(id: string, state: JobState, progress: Partial<Job['progre
     warnings: [],
     cache: 'projects',
     export: '/exp1',
+    node: null,
     labels: {},
     options: {
       pathsAre: 'export',

@@ -15,7 +15,7 @@ import {
   startSimulatedCache,
 } from '../../src/sim/server.js';
 import { queueName } from '../../src/store/keys.js';
-import type { NewJob } from '../../src/store/types.js';
+import type { NewFlush } from '../../src/store/types.js';
 import { FlushWorker, type WorkerOptions } from '../../src/worker/worker.js';
 import { newJob, openTestStore, submit, type TestStore } from '../store/fixture.js';
 import type { TestRedisOptions } from '../support/redis.js';
@@ -35,8 +35,8 @@ export interface Rig {
   /** A job on the cache with the dialect `hpc-cache`. */
   submit(
     paths: Iterable<string>,
-    more?: Partial<NewJob>,
-    options?: Partial<NewJob['options']>,
+    more?: Partial<NewFlush>,
+    options?: Partial<NewFlush['options']>,
   ): Promise<string>;
   /** Waits for its end, and checks that every file is accounted for. */
   ended(id: string): Promise<Job>;

@@ -36,11 +36,12 @@ export function listJobs({ store }: RouteContext) {
       },
     },
     async handler(request, reply) {
-      const { kind, state, cache, label, createdAfter, createdBefore, cursor, limit } = request.query;
+      const { kind, state, cache, node, label, createdAfter, createdBefore, cursor, limit } = request.query;
       const filter: JobFilter = {
         ...(kind && { kind }),
         ...(state && { states: state }),
         ...(cache !== undefined && { cache }),
+        ...(node !== undefined && { node }),
         ...(label && { labels: Object.fromEntries(label.map(keyAndValue)) }),
         ...(createdAfter !== undefined && { createdAfter: new Date(createdAfter) }),
         ...(createdBefore !== undefined && { createdBefore: new Date(createdBefore) }),

@@ -1,7 +1,7 @@
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { BrokerError } from '../../model/errors.js';
-import { type Job, type JobOptions, jobSchema } from '../../model/job.js';
+import { type FlushJobOptions, type Job, jobSchema } from '../../model/job.js';
 import type { ApiLimits } from '../../model/limits.js';
 import { pathBytes } from '../../model/pathname.js';
 import {
@@ -10,8 +10,6 @@ import {
   type FlushRequest,
   flushQuerySchema,
   flushRequestSchema,
-  LABEL_KEY,
-  shortText,
 } from '../../model/requests.js';
 import type { DirectoryRequest, JobIntake, NewJob } from '../../store/types.js';
 import { type BodyLimits, bodyChunks } from '../body.js';
@@ -20,6 +18,7 @@ import { FLUSH_EXAMPLES, LIST_EXAMPLES, QUEUED_JOB_EXAMPLE } from '../examples.j
 import { queueFull, takeFiles } from '../flush-intake.js';
 import { FlushJsonReader } from '../flush-json.js';
 import { NdjsonListReader, TextListReader } from '../flush-lists.js';
+import { labelsOf } from '../labels.js';
 import { ValidationError, validationError } from '../problem.js';
 import { refuseWhileShuttingDown } from '../request-rules.js';
 import type { Target } from '../target.js';
@@ -184,7 +183,7 @@ export function postFlushes(context: RouteContext) {
 
   function newJob(
     target: Target,
-    options: Partial<Omit<JobOptions, 'clientMount'>>,
+    options: Partial<Omit<FlushJobOptions, 'clientMount'>>,
     directories: DirectoryRequest[],
     labels: Record<string, string>,
   ): NewJob {
@@ -286,23 +285,4 @@ function checkedDirectory(
   }
   if (bytes.includes(0)) throw new ValidationError([{ detail: 'has a NUL in it', pointer }]);
   return { path, include, exclude };
-}
-
-function labelsOf(parameters: string[], limits: ApiLimits): Record<string, string> {
-  const faults: string[] = [];
-  const labels = new Map<string, string>();
-  const valueSchema = shortText(limits.labelValueBytes);
-  for (const parameter of parameters) {
-    const equals = parameter.indexOf('=');
-    const key = parameter.slice(0, equals);
-    const value = valueSchema.safeParse(parameter.slice(equals + 1));
-    if (!LABEL_KEY.test(key)) faults.push(`${JSON.stringify(key.slice(0, 80))} is no label key`);
-    else if (labels.has(key)) faults.push(`${JSON.stringify(key)} is given twice`);
-    else if (value.success) labels.set(key, value.data);
-    else faults.push(`the value of ${JSON.stringify(key)} ${value.error.issues[0]?.message}`);
-  }
-  if (parameters.length > limits.labels)
-    faults.push(`there are ${parameters.length} labels; ${limits.labels} are allowed`);
-  if (faults.length > 0) throw new ValidationError(faults.map((detail) => ({ detail, parameter: 'label' })));
-  return Object.fromEntries(labels);
 }

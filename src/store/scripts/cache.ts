@@ -123,6 +123,24 @@ local target = math.min(missing, math.max(1, math.floor(capacity / 2)))
 return { granted, math.ceil(math.max(1, (target - tokens) / rate * 1000)) }
 `;
 
+/** An agent of a node shows that it is there, or that it leaves. ARGV: tag, queue, '1' or '0'. */
+const agent = `
+redis.call('HSET', cache, 'agentSeenAt', now)
+if (redis.call('HGET', cache, 'agent') or '0') == ARGV[3] then return 0 end
+redis.call('HSET', cache, 'agent', ARGV[3])
+changed()
+return 1
+`;
+
+/** ARGV: tag, queue, milliseconds of silence after which an agent counts as gone. */
+const agentLost = `
+local v = redis.call('HMGET', cache, 'agent', 'agentSeenAt')
+if v[1] ~= '1' or now - tonumber(v[2]) < tonumber(ARGV[3]) then return 0 end
+redis.call('HSET', cache, 'agent', '0')
+changed()
+return 1
+`;
+
 /**
  * Takes the queue of an address out of the registry when no job of it is kept. What was counted there goes to the sum of
  * those that are gone, so that no counter over all addresses ever falls. KEYS: cache, queues, leases, bucket, sum.
@@ -150,4 +168,6 @@ export const CACHE_SCRIPTS = {
   wbLease: cacheScript(lease, 2),
   wbStarts: cacheScript(starts, 2),
   wbForget: cacheScript(forget, 5),
+  wbAgent: cacheScript(agent, 1),
+  wbAgentLost: cacheScript(agentLost, 1),
 } as const;

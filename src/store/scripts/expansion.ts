@@ -24,7 +24,8 @@ return { run, redis.call('HGET', runs, 'directories'), v[1], v[2], v[3] }
 
 /**
  * Adds a chunk that a directory was expanded to. ARGV: tag, id, directory, run, sequence number within the run, most
- * files of a job, number of files, paths, then as for record: updates, details, sentence, codes, samples.
+ * files of a job, number of files, entries, files of unknown size, bytes of the others, then as for record: updates,
+ * details, sentence, codes, samples.
  */
 const append = `
 local directory, run, sequence = 'd' .. ARGV[3], ARGV[4], tonumber(ARGV[5])
@@ -35,16 +36,18 @@ if redis.call('HGET', runs, directory) ~= run then return 'fenced' end
 if sequence <= tonumber(redis.call('HGET', runs, directory .. ':seq') or '0') then return 'ok' end
 local files, chunk = tonumber(ARGV[7]), tonumber(v[3])
 -- A single entry that has ended already always fits: it may be the one that says why there are no more.
-local fits = tonumber(v[4]) + files <= tonumber(ARGV[6]) or (files == 1 and ARGV[9] ~= '')
+local fits = tonumber(v[4]) + files <= tonumber(ARGV[6]) or (files == 1 and ARGV[11] ~= '')
 if not fits then return 'full' end
 redis.call('HSET', runs, directory .. ':seq', sequence, 'c' .. chunk, ARGV[3])
 redis.call('HSET', chunks, chunk, ARGV[8])
 redis.call('SETRANGE', states, chunk * CHUNK, string.rep('p', files))
 redis.call('HINCRBY', job, 'chunks', 1)
 redis.call('HINCRBY', job, 'filesTotal', files)
+redis.call('HINCRBY', job, 'unsized', ARGV[9])
+redis.call('HINCRBY', job, 'bytesKnown', ARGV[10])
 count({ p = files })
-if ARGV[9] ~= '' then
-  apply(chunk, ARGV[9], ARGV[10], ARGV[11], ARGV[12], samplesFrom(13))
+if ARGV[11] ~= '' then
+  apply(chunk, ARGV[11], ARGV[12], ARGV[13], ARGV[14], samplesFrom(15))
 else
   changed()
 end

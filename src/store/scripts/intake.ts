@@ -4,7 +4,8 @@ import { jobScript } from './job-prelude.js';
 
 /**
  * Makes an intake a job. ARGV: tag, id, meta, queue, registry entry, files, duplicates, chunks, directories as JSON or
- * '', their number, milliseconds to the deadline, retention milliseconds, then warnings (code, message, count or '').
+ * '', their number, milliseconds to the deadline, retention milliseconds, files of unknown size, bytes of the others,
+ * limits of a transfer (bytes per second, per cent of a CPU; '': none), then warnings (code, message, count or '').
  * Returns 'ok' (also when it was done before: a resent command), or 'lost' if what was stored has expired.
  */
 const commit = `
@@ -19,9 +20,10 @@ redis.call('HSET', job, 'id', id, 'meta', meta, 'queue', queue, 'state', 'queued
   'updatedAt', now, 'deadlineAt', deadlineAt, 'retentionMs', ARGV[12], 'ending', '', 'cut', '0',
   'final', directoryCount == 0 and '1' or '0', 'filesTotal', files, 'filesPending', files - duplicates,
   'filesActive', 0, 'filesSucceeded', 0, 'filesAlreadyClean', 0, 'filesFailed', 0, 'filesSkipped', duplicates,
-  'filesCanceled', 0, 'filesExpired', 0, 'bytesDone', 0, 'faults', 0, 'rateFiles', 0, 'rateBytes', 0, 'fps', 0, 'bps', 0,
+  'filesCanceled', 0, 'filesExpired', 0, 'bytesDone', 0, 'bytesMoving', 0, 'unsized', ARGV[13], 'bytesKnown', ARGV[14],
+  'limitBps', ARGV[15], 'limitCpu', ARGV[16], 'faults', 0, 'rateFiles', 0, 'rateBytes', 0, 'fps', 0, 'bps', 0,
   'chunks', chunkCount, 'chunksQueued', 0, 'directories', directoryCount, 'directoriesQueued', 0, 'directoriesDone', 0)
-for i = 13, #ARGV, 3 do
+for i = 17, #ARGV, 3 do
   redis.call('HSET', job, 'w:' .. ARGV[i], ARGV[i + 1])
   if ARGV[i + 2] ~= '' then redis.call('HSET', job, 'wc:' .. ARGV[i], ARGV[i + 2]) end
 end

@@ -22,7 +22,7 @@ const UNPROVEN_WARNING =
  *   k                                           set at intake
  */
 const PRELUDE = `
-local job, states, chunks, details, errors, runs, cache, jobs, open, deadlines, outbox, retention, ending, queues = unpack(KEYS)
+local job, states, chunks, details, errors, runs, cache, jobs, open, deadlines, outbox, retention, ending, queues, parts = unpack(KEYS)
 local tag, id = ARGV[1], ARGV[2]
 local CHUNK = 512
 local TERMINAL = { succeeded = true, partial = true, failed = true, canceled = true, expired = true }
@@ -111,6 +111,33 @@ local function expireIfDue()
   if v[1] == '' and now >= tonumber(v[2]) then startEnding('expired') end
 end
 
+-- Bytes of a file under way count as moved. When it ends they do not any more: then its size counts, or nothing.
+-- 'gone' says that its temporary file is no more; else what is kept of it lets an agent remove that.
+local function endPart(index, gone)
+  local field = id .. ':' .. index
+  local part = redis.call('HGET', parts, field)
+  if not part then return end
+  local durable, rest = part:match('^(%d+) (.*)$')
+  if durable ~= '0' then redis.call('HINCRBY', job, 'bytesMoving', '-' .. durable) end
+  if gone then
+    redis.call('HDEL', parts, field)
+  elseif durable ~= '0' then
+    redis.call('HSET', parts, field, '0 ' .. rest)
+  end
+end
+
+local function endParts(first, last)
+  if redis.call('EXISTS', parts) == 0 then return end
+  for _, field in ipairs(redis.call('HKEYS', parts)) do
+    local owner, index = field:match('^(.*):(%d+)$')
+    index = tonumber(index)
+    -- What stays active is ended by its agent.
+    if owner == id and index >= first and index <= last and redis.call('GETRANGE', states, index, index) ~= 'a' then
+      endPart(string.format('%.0f', index), false)
+    end
+  end
+end
+
 local function settleSpan(first, last, activeToo)
   local letter = redis.call('HGET', job, 'ending') == 'expired' and 'e' or 'x'
   local span = redis.call('GETRANGE', states, first, last)
@@ -119,6 +146,7 @@ local function settleSpan(first, last, activeToo)
   if activeToo then span, active = span:gsub('a', letter) end
   if pending + active == 0 then return end
   redis.call('SETRANGE', states, first, span)
+  endParts(first, last)
   count({ p = -pending, a = -active, [letter] = pending + active })
   redis.call('HINCRBY', errors, letter == 'e' and 'n:DEADLINE' or 'n:CANCELED', pending + active)
   changed()
@@ -126,14 +154,14 @@ end
 
 -- Newest estimate of the rates, exponentially weighted over some ten seconds; see rates.ts for how it is read.
 local function sampleRates()
-  local v = redis.call('HMGET', job, 'rateAt', 'rateFiles', 'rateBytes', 'fps', 'bps', 'filesSucceeded', 'filesFailed', 'bytesDone')
+  local v = redis.call('HMGET', job, 'rateAt', 'rateFiles', 'rateBytes', 'fps', 'bps', 'filesSucceeded', 'filesFailed', 'bytesDone', 'bytesMoving')
   if not v[1] then return end
   local elapsed = now - tonumber(v[1])
   if elapsed < 500 then return end
-  local files, bytes = tonumber(v[6]) + tonumber(v[7]), tonumber(v[8])
+  local files, bytes = tonumber(v[6]) + tonumber(v[7]), tonumber(v[8]) + tonumber(v[9])
   local keep = math.exp(-elapsed / 10000)
   local fps = tonumber(v[4]) * keep + (files - tonumber(v[2])) / elapsed * 1000 * (1 - keep)
-  local bps = tonumber(v[5]) * keep + (bytes - tonumber(v[3])) / elapsed * 1000 * (1 - keep)
+  local bps = tonumber(v[5]) * keep + math.max(0, bytes - tonumber(v[3])) / elapsed * 1000 * (1 - keep)
   redis.call('HSET', job, 'rateAt', now, 'rateFiles', files, 'rateBytes', string.format('%.0f', bytes),
     'fps', string.format('%.9g', fps), 'bps', string.format('%.9g', bps))
 end
@@ -164,11 +192,14 @@ local function apply(chunk, updates, blob, sentence, codeList, samples)
   for code in codeList:gmatch('%S+') do codes[#codes + 1] = code end
   local delta, byCode, accepted, bytesDone, faults, unproven = {}, {}, 0, 0, 0, 0
   local position, number = 1, 0
+  local hasParts = redis.call('EXISTS', parts) == 1
   while position <= #updates do
     local offset, letterByte, code, fault, size
     offset, letterByte, code, fault, size, position = struct.unpack('>HBBHd', updates, position)
     number = number + 1
     local old = bytes[offset + 1]
+    -- Whoever says that a copy has ended has no temporary file any more.
+    if hasParts then endPart(string.format('%.0f', first + offset), true) end
     if old == 112 or old == 97 then
       local letter = string.char(letterByte)
       local oldLetter = string.char(old)
@@ -217,7 +248,7 @@ end
 `;
 
 /** Keys that every script on a job takes; see Keys.ofJob. */
-const JOB_KEYS = 14;
+const JOB_KEYS = 15;
 
 export interface Script {
   lua: string;

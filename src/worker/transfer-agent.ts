@@ -1,0 +1,293 @@
+import type { Logger } from 'pino';
+import { discardAttempt } from '../copy/copy-file.js';
+import { BandwidthLimit, CpuLimit, Throttle } from '../copy/throttle.js';
+import type { TransferLimits } from '../model/job.js';
+import { pathBytes } from '../model/pathname.js';
+import { nodeQueueName } from '../store/keys.js';
+import type { ChunkRun, ExpansionRun, TransferWorkJob, WorkStore } from '../store/work.js';
+import { failedResult } from './chunk.js';
+import { type ActiveItem, ItemQueue } from './item-queue.js';
+import { runTransferChunk, type TransferDeps } from './transfer-chunk.js';
+import { runTransferExpansion } from './transfer-expansion.js';
+import { fileError, type Roots } from './transfer-file.js';
+import { runScrTransfer } from './transfer-scr.js';
+import { FileTurns } from './transfer-turns.js';
+
+export interface TransferAgentOptions {
+  store: WorkStore;
+  node: string;
+  sourceRoots: readonly string[];
+  destinationRoots: readonly string[];
+  /** Files copied at the same time, over all jobs. */
+  concurrency: number;
+  /** Of all jobs together. */
+  limits: TransferLimits;
+  bufferBytes: number;
+  lockMs: number;
+  stalledCheckMs: number;
+  maxStalls: number;
+  log: Logger;
+}
+
+/** A chunk is a list, and not files: what runs at the same time is decided by `concurrency`. */
+const CHUNKS_AT_ONCE = 64;
+const HEARTBEAT_MS = 3000;
+/** What earlier agents left behind is looked for this often. */
+const CLEAN_MS = 60_000;
+const HAND_BACK_MS = 10_000;
+const CLOSE_MS = 3000;
+
+/** The part of a job's throttle that all its chunks in hand share. */
+interface JobShare {
+  throttle: Throttle;
+  users: number;
+}
+
+/** Serves the queue of one node: copies what its transfers list, within the node's roots and limits. */
+export class TransferAgent {
+  readonly #options: TransferAgentOptions;
+  readonly #queue: string;
+  readonly #log: Logger;
+  readonly #roots: Roots;
+  readonly #turns: FileTurns;
+  readonly #nodeThrottle: Throttle;
+  readonly #shares = new Map<string, JobShare>();
+  readonly #connection: ReturnType<WorkStore['newConnection']>;
+  readonly #items: ItemQueue;
+  readonly #unwatch: (() => void)[] = [];
+  readonly #timers: NodeJS.Timeout[];
+  #cleaning: Promise<void> | null = null;
+  #closing: Promise<boolean> | null = null;
+
+  constructor(options: TransferAgentOptions) {
+    const { store, node, concurrency, limits } = options;
+    this.#options = options;
+    this.#queue = nodeQueueName(node);
+    this.#log = options.log.child({ node });
+    this.#roots = {
+      source: options.sourceRoots.map((root) => pathBytes(root)),
+      destination: options.destinationRoots.map((root) => pathBytes(root)),
+    };
+    this.#turns = new FileTurns(concurrency);
+    this.#nodeThrottle = new Throttle(
+      new BandwidthLimit(limits.bytesPerSecond),
+      new CpuLimit(limits.cpuPercent),
+    );
+    this.#connection = store.newConnection();
+    this.#items = new ItemQueue({
+      ...options,
+      connection: this.#connection,
+      queue: this.#queue,
+      concurrency: CHUNKS_AT_ONCE,
+      log: this.#log,
+      work: (item) => this.#work(item),
+    });
+    this.#unwatch.push(
+      store.watchEndings((jobId, why) => {
+        this.#items.endJob(jobId, why);
+        // Whatever is nobody's any more, also of agents that died.
+        setTimeout(() => this.#clean(), HEARTBEAT_MS).unref();
+      }),
+      store.transfers.watchLimits((jobId) => void this.#askLimits(jobId)),
+    );
+    this.#timers = [
+      setInterval(() => this.#show(true), HEARTBEAT_MS),
+      setInterval(() => this.#clean(), CLEAN_MS),
+    ];
+    this.#show(true);
+    this.#clean();
+  }
+
+  get itemsInHand(): number {
+    return this.#items.items.size;
+  }
+
+  /**
+   * Takes nothing more, finishes and records the bursts under way, gives everything back to the queue and says that it
+   * leaves. The store is its owner's to close, afterwards.
+   * @returns false if that did not end in its time, e.g. because Redis is away
+   */
+  close(): Promise<boolean> {
+    this.#closing ??= this.#closeInPhases();
+    return this.#closing;
+  }
+
+  async #closeInPhases(): Promise<boolean> {
+    for (const timer of this.#timers) clearInterval(timer);
+    for (const unwatch of this.#unwatch) unwatch();
+    const drained = await within(HAND_BACK_MS, async () => {
+      await this.#items.stopTaking();
+      this.#items.handBackAll();
+      await this.#items.empty();
+      await this.#cleaning;
+      await this.#options.store.transfers.agentSeen(this.#queue, false);
+    });
+    if (!drained)
+      this.#log.warn({ items: this.itemsInHand }, 'agent: not everything was handed back in time');
+    const closed = await within(CLOSE_MS, () => this.#items.close());
+    this.#connection.disconnect();
+    return drained && closed;
+  }
+
+  async #work(item: ActiveItem): Promise<boolean> {
+    const { jobId, data } = item;
+    return 'chunk' in data
+      ? this.#chunk(item, jobId, data.chunk)
+      : this.#directory(item, jobId, data.directory);
+  }
+
+  async #chunk(item: ActiveItem, jobId: string, chunk: number): Promise<boolean> {
+    const { store, maxStalls } = this.#options;
+    // What an SCR transfer file lists is for the one that drives it.
+    if (await store.transfers.drivesScr(jobId)) return true;
+    const run = await store.beginChunk<TransferWorkJob>(jobId, chunk);
+    if (run === null || run.files.length === 0) return true;
+    this.#log.debug({ job: jobId, chunk, run: run.run, files: run.files.length }, 'chunk begun');
+    if (item.stalls > maxStalls) {
+      await this.#failLost(run, item.stalls);
+      return true;
+    }
+    return this.#sharing(run.job, (deps) => runTransferChunk(run, item.abort, deps));
+  }
+
+  async #directory(item: ActiveItem, jobId: string, directory: number): Promise<boolean> {
+    const { store, concurrency, maxStalls } = this.#options;
+    const run = await store.beginExpansion<TransferWorkJob>(jobId, directory);
+    if (run === null) return true;
+    if (item.stalls > maxStalls) {
+      await store.appendEnded(run, [failedResult(0, run.request.path, agentLost(item.stalls))]);
+      await store.endExpansion(run, 1);
+      return true;
+    }
+    return this.#sharing(run.job, async (deps) => {
+      try {
+        await this.#expand(run, item.abort, { ...deps, store }, concurrency);
+        return true;
+      } catch (error) {
+        if (item.abort.signal.aborted && error === item.abort.signal.reason) return false;
+        throw error;
+      }
+    });
+  }
+
+  async #expand(
+    run: ExpansionRun<TransferWorkJob>,
+    abort: AbortController,
+    deps: TransferDeps & { store: WorkStore },
+    filesAtOnce: number,
+  ): Promise<void> {
+    if (run.job.options.scrTransferFile === null) return runTransferExpansion(run, abort.signal, deps);
+    return runScrTransfer(run, abort, { ...deps, filesAtOnce, log: this.#log });
+  }
+
+  async #failLost(run: ChunkRun<TransferWorkJob>, stalls: number): Promise<void> {
+    const { store } = this.#options;
+    this.#log.error({ job: run.job.id, chunk: run.chunk, stalls }, 'a chunk is given up: its agents died');
+    await store.record(
+      run,
+      run.files.map(({ index, path }) => failedResult(index, path, agentLost(stalls))),
+    );
+    await store.endChunk(run);
+  }
+
+  /** All chunks of a job that are in hand at the same time share its limits. */
+  async #sharing<T>(job: TransferWorkJob, work: (deps: TransferDeps) => Promise<T>): Promise<T> {
+    let share = this.#shares.get(job.id);
+    if (share === undefined) {
+      const throttle = new Throttle(new BandwidthLimit(), new CpuLimit(), this.#nodeThrottle);
+      share = { throttle, users: 0 };
+      this.#shares.set(job.id, share);
+    }
+    share.users++;
+    try {
+      // Before the first burst: what was asked at submission, or since.
+      await this.#askLimits(job.id, job);
+      return await work({
+        store: this.#options.store,
+        roots: this.#roots,
+        bufferBytes: this.#options.bufferBytes,
+        turns: this.#turns,
+        throttle: share.throttle,
+        onOrders: ({ limits }) => this.#setLimits(job.id, limits),
+      });
+    } finally {
+      share.users--;
+      if (share.users === 0) this.#shares.delete(job.id);
+    }
+  }
+
+  async #askLimits(jobId: string, job: { id: string; queue: string } = { id: jobId, queue: this.#queue }) {
+    if (!this.#shares.has(jobId)) return;
+    try {
+      const { limits } = await this.#options.store.transfers.report(job, new Map());
+      this.#setLimits(jobId, limits);
+    } catch (error) {
+      this.#log.debug({ err: error, job: jobId }, 'the limits of a job could not be read');
+    }
+  }
+
+  #setLimits(jobId: string, limits: TransferLimits): void {
+    const throttle = this.#shares.get(jobId)?.throttle;
+    if (throttle === undefined) return;
+    throttle.bandwidth.bytesPerSecond = limits.bytesPerSecond;
+    throttle.cpu.percent = limits.cpuPercent;
+  }
+
+  #show(connected: boolean): void {
+    this.#options.store.transfers.agentSeen(this.#queue, connected).catch((error: unknown) => {
+      this.#log.debug({ err: error }, 'the store was not told that this agent is there');
+    });
+  }
+
+  /** Removes temporary files of files that have ended while nobody had them in hand. */
+  #clean(): void {
+    if (this.#closing !== null) return;
+    this.#cleaning ??= this.#cleanOnce()
+      .catch((error: unknown) => this.#log.debug({ err: error }, 'cleaning up after earlier agents'))
+      .finally(() => {
+        this.#cleaning = null;
+      });
+  }
+
+  async #cleanOnce(): Promise<void> {
+    const { transfers } = this.#options.store;
+    const inHand = new Set([...this.#items.items].map(({ jobId }) => jobId));
+    for (const part of await transfers.allParts(this.#queue)) {
+      if (!part.over || inHand.has(part.jobId)) continue;
+      const destination = pathBytes(part.destination);
+      try {
+        for (const attemptId of part.attempts)
+          await discardAttempt({ destination, roots: this.#roots, attemptId });
+        await transfers.forgetPart(this.#queue, part);
+        this.#log.info({ job: part.jobId, destination: part.destination }, 'an unfinished copy was removed');
+      } catch (error) {
+        this.#log.warn(
+          { err: error, destination: part.destination },
+          'an unfinished copy could not be removed',
+        );
+      }
+    }
+  }
+}
+
+function agentLost(stalls: number) {
+  return fileError(
+    'WORKER_LOST',
+    'copy',
+    `${stalls} agents ended abnormally while they had it in hand; it is not tried again by itself`,
+  );
+}
+
+async function within(ms: number, work: () => Promise<unknown>): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<boolean>((resolve) => {
+    timer = setTimeout(() => resolve(false), ms);
+  });
+  const done = work().then(
+    () => true,
+    () => false,
+  );
+  const result = await Promise.race([done, late]);
+  clearTimeout(timer);
+  return result;
+}

@@ -1,0 +1,116 @@
+import { CopyError, copyErrorOf } from '../copy/copy-error.js';
+import { type FoundFile, walkFiles } from '../copy/look.js';
+import { globFilter } from '../flush/globs.js';
+import { pathBytes, pathText } from '../model/pathname.js';
+import { Duplicates } from '../store/dedup.js';
+import type {
+  AppendReply,
+  ExpansionRun,
+  FileResult,
+  NewFile,
+  TransferWorkJob,
+  WorkStore,
+} from '../store/work.js';
+import { failedResult } from './chunk.js';
+import { JobEnded } from './endings.js';
+import { fileError, type Roots } from './transfer-file.js';
+
+const CHUNK_FILES = 512;
+
+export interface TransferExpansionDeps {
+  store: Pick<WorkStore, 'appendExpanded' | 'appendEnded' | 'endExpansion'>;
+  roots: Roots;
+}
+
+/**
+ * Walks a directory of the node and adds the files it finds to the job, a chunk at a time. A walk that comes after one
+ * that was cut off adds only what that one had not added.
+ * @throws the reason of `signal`, unless it is JobEnded
+ */
+export async function runTransferExpansion(
+  run: ExpansionRun<TransferWorkJob>,
+  signal: AbortSignal,
+  { store, roots }: TransferExpansionDeps,
+): Promise<void> {
+  const { request } = run;
+  const known = new Duplicates();
+  for await (const { path } of run.appended()) known.add(pathBytes(path), 0);
+
+  let files: NewFile[] = [];
+  let ended: FileResult[] = [];
+  let matched = 0;
+  let reply: AppendReply = 'ok';
+  const add = async (file: NewFile | FileResult): Promise<void> => {
+    if (known.add(pathBytes(file.path), 0) >= 0) return;
+    if ('state' in file) ended.push(file);
+    else files.push(file);
+    if (files.length === CHUNK_FILES) {
+      reply = await store.appendExpanded(run, files);
+      files = [];
+    } else if (ended.length === CHUNK_FILES) {
+      reply = await store.appendEnded(run, ended);
+      ended = [];
+    }
+  };
+  try {
+    const filter = globFilter(request.include, request.exclude);
+    const walked = walkFiles(pathBytes(request.path), roots.source, (path) => !filter.prunes(pathText(path)));
+    for await (const found of walked) {
+      if (signal.aborted) throw signal.reason;
+      const below = pathText(found.path);
+      if (!(found.problem instanceof CopyError)) {
+        if (!filter.wants(below)) continue;
+        matched++;
+      }
+      await add(entryOf(request, below, found));
+      if (reply !== 'ok') break;
+    }
+  } catch (error) {
+    if (signal.aborted) {
+      // The store ends such a job's files itself, and no more are wanted.
+      if (signal.reason instanceof JobEnded) return;
+      throw signal.reason;
+    }
+    await add(unreadable(request.path, request.destination, error));
+  }
+  if (reply === 'ok' && files.length > 0) reply = await store.appendExpanded(run, files);
+  if (reply === 'ok' && ended.length > 0) reply = await store.appendEnded(run, ended);
+  if (reply === 'full') {
+    const sentence =
+      'the job has as many files as one job may have; what else the directory holds was not added';
+    const error = fileError('TOO_MANY_FILES', 'expand', sentence);
+    await store.appendEnded(run, [failedResult(0, request.path, error)]);
+  }
+  // A newer run goes on with it. Any other reply but ok is final for the directory.
+  if (reply !== 'fenced') await store.endExpansion(run, matched);
+}
+
+function entryOf(
+  request: ExpansionRun['request'],
+  below: string,
+  { size, problem }: FoundFile,
+): NewFile | FileResult {
+  const path = joined(request.path, below);
+  const destination = joined(request.destination ?? '', below);
+  if (problem === null) return { path, destination, size: null };
+  if (problem instanceof CopyError) return unreadable(path, destination, problem);
+  const sentence =
+    problem === 'link'
+      ? `${path} is a symbolic link; those in a directory are not followed. List it under "files" to copy what it leads to`
+      : `${path} is no regular file`;
+  return {
+    ...failedResult(0, path, fileError('NOT_REGULAR', 'expand', sentence)),
+    state: 'skipped',
+    size,
+    destination,
+  };
+}
+
+function unreadable(path: string, destination: string | undefined, error: unknown): FileResult {
+  const { code, message } = copyErrorOf(error, `the directory ${path} cannot be walked`);
+  return { ...failedResult(0, path, fileError(code, 'expand', message)), destination: destination ?? null };
+}
+
+function joined(folder: string, name: string): string {
+  return folder.endsWith('/') ? `${folder}${name}` : `${folder}/${name}`;
+}
