@@ -80,11 +80,13 @@ export async function runChunk(
     failed: () => abort.abort(new HandBack('the store takes no outcomes')),
   });
 
+  await shared.turns.take(unfinished);
   try {
     const options = flushOptions(run.job, deps.holdAfterMs);
     for await (const outcome of flushFiles(shared.session, run.files, options, abort.signal)) {
       unfinished--;
       shared.wanted--;
+      shared.turns.ended(1);
       if (unfinished % FILES_PER_LOOK === 0) slots.changed();
       const result = endedBy(abort.signal.reason, outcome);
       batches.add(result);
@@ -92,6 +94,7 @@ export async function runChunk(
     }
   } finally {
     shared.wanted -= unfinished;
+    shared.turns.ended(unfinished);
     slots.changed();
     // Also after a TargetDownError: what had ended by then has ended.
     await batches.end();

@@ -3,12 +3,14 @@ import { FlushSession, type SessionEvent, type SessionObserver } from '../flush/
 import type { CacheConfig } from '../model/cache.js';
 import type { FlushWork, WorkStore } from '../store/work.js';
 import type { CacheSlots, SlotUser } from './slots.js';
+import { Turns } from './turns.js';
 
 /** A session that the chunks of a process share, as long as they want the same export as the same user. */
 export interface SharedSession extends SlotUser {
   readonly session: FlushSession;
   /** Jobs that use it now → by how many chunks. */
   readonly jobs: Map<string, number>;
+  readonly turns: Turns;
 }
 
 export interface SessionPoolOptions {
@@ -101,7 +103,8 @@ export class SessionPool {
         onEvent(shared, event);
       },
     });
-    const shared: SharedSession = { session, wanted: 0, jobs: new Map() };
+    const turns = new Turns(() => session.inFlight);
+    const shared: SharedSession = { session, wanted: 0, jobs: new Map(), turns };
     slots.add(shared);
     return shared;
   }
