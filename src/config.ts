@@ -171,6 +171,15 @@ export const ENVIRONMENT = {
   WRITEBACK_ADHOC_NETWORKS: { key: 'adHoc.networks', kind: 'list' },
 } as const satisfies Record<string, { key: string; kind: Kind }>;
 
+/** Options of `serve` that override both. */
+export const OPTIONS = {
+  host: 'http.host',
+  port: 'http.port',
+  'data-dir': 'dataDir',
+  'redis-url': 'redis.url',
+  node: 'agent.node',
+} as const;
+
 /** Variables of the same family that are no keys of the file: its place, and what the client commands read. */
 const OTHER_VARIABLES = ['WRITEBACK_CONFIG', 'WRITEBACK_URL'];
 
@@ -186,12 +195,12 @@ export interface ConfigSource {
   /** Content of the configuration file; absent or empty: defaults. */
   yamlText?: string | undefined;
   env: Readonly<Record<string, string | undefined>>;
-  /** Keys set by command line options, e.g. `{ 'http.port': 0 }`: these win over everything. */
-  overrides?: Readonly<Record<string, unknown>>;
+  /** Options of the command line that were given, e.g. `{ port: 0 }`: these win over everything. */
+  options?: Readonly<Partial<Record<keyof typeof OPTIONS, unknown>>>;
 }
 
 /** @throws {ConfigError} */
-export function loadConfig({ yamlText, env, overrides = {} }: ConfigSource): Config {
+export function loadConfig({ yamlText, env, options = {} }: ConfigSource): Config {
   const tree = parseYaml(yamlText ?? '');
   const origin = new Map<string, string>();
   const problems: string[] = [];
@@ -203,10 +212,11 @@ export function loadConfig({ yamlText, env, overrides = {} }: ConfigSource): Con
     else setKey(tree, key, value);
     origin.set(key, name);
   }
-  for (const [key, value] of Object.entries(overrides)) {
+  for (const [name, key] of Object.entries(OPTIONS)) {
+    const value = options[name as keyof typeof OPTIONS];
     if (value === undefined) continue;
     setKey(tree, key, value);
-    origin.set(key, `option --${key}`);
+    origin.set(key, `option --${name}`);
   }
   if (tree.dataDir === undefined) tree.dataDir = defaultDataDir(env);
 

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { constants, hostname } from 'node:os';
+import { resolve } from 'node:path';
 import { CliError } from './cli/cli-error.js';
 import type { CliContext } from './cli/context.js';
 import { EXIT } from './cli/exit-codes.js';
@@ -174,12 +175,12 @@ async function readConfig(options: ServeCommandOptions, env: CliContext['env']):
     return loadConfig({
       yamlText,
       env,
-      overrides: {
-        'http.host': options.host,
-        'http.port': options.port,
-        dataDir: options.dataDir,
-        'redis.url': options.redisUrl,
-        'agent.node': options.node,
+      options: {
+        host: options.host,
+        port: options.port,
+        'data-dir': options.dataDir && resolve(options.dataDir),
+        'redis-url': options.redisUrl,
+        node: options.node,
       },
     });
   } catch (error) {

@@ -37,7 +37,7 @@ test('a cache needs a name, an address and a dialect; the rest has defaults', ()
 test('a variable wins over the file, an option over both, and an empty variable is none', () => {
   const yamlText = 'http: {host: 10.0.0.1, port: 1000}\nredis: {url: redis://file}\n';
   const env = { WRITEBACK_HTTP_HOST: '::', WRITEBACK_HTTP_PORT: '2000', WRITEBACK_REDIS_URL: '' };
-  const config = loadConfig({ yamlText, env, overrides: { 'http.port': 3000, 'http.host': undefined } });
+  const config = loadConfig({ yamlText, env, options: { port: 3000, host: undefined } });
   assert.equal(config.http.host, '::');
   assert.equal(config.http.port, 3000);
   assert.equal(config.redis.url, 'redis://file');
@@ -125,6 +125,13 @@ test('a variable that means nothing is told, with the nearest that does', () => 
   });
   assert.match(sentence ?? '', /WRITEBACK_REDIS_ULR .*"WRITEBACK_REDIS_URL"/);
   assert.deepEqual(more, []);
+});
+
+test('a fault of an option is told under the name of the option', () => {
+  assert.throws(
+    () => loadConfig({ env: {}, options: { 'redis-url': 'http://redis' } }),
+    /option --redis-url \(redis\.url\): expected redis:/,
+  );
 });
 
 test('every key is described, and every variable overrides a key that exists', () => {
