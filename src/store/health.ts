@@ -18,6 +18,9 @@ export async function checkHealth(redis: Connection): Promise<StoreHealth> {
   if (field(info, 'role') === 'slave' && field(info, 'slave_read_only') === '1') {
     return { ok: false, warnings: ['Redis is a read-only replica. Give the address of the primary.'] };
   }
+  if (field(info, 'redis_mode') === 'cluster' && !redis.isCluster) {
+    return { ok: false, warnings: ['Redis is a node of a Cluster. Set "redis.cluster: true".'] };
+  }
   const warnings: string[] = [];
   const version = field(info, 'redis_version') ?? '0';
   if (isOlder(version)) {

@@ -34,7 +34,16 @@ export async function untilRedisAnswers(
   } finally {
     connection.disconnect();
   }
-  throw new Error(`Redis at ${withoutPassword(target.url)} does not answer: ${reason}`);
+  throw new Error(
+    `Redis at ${withoutPassword(target.url)} does not answer: ${reason}${adviceFor(reason, target)}`,
+  );
+}
+
+function adviceFor(reason: string, { cluster }: RedisTarget): string {
+  if (reason.startsWith('NOAUTH')) return '. Give its password in the URL: redis://:PASSWORD@HOST';
+  if (cluster && reason.includes('slots cache'))
+    return ' Do the URLs name nodes of a Cluster? If not, leave redis.cluster out.';
+  return '';
 }
 
 /** For messages and logs. */

@@ -34,7 +34,8 @@ export async function runExpansion(
   const options = flushOptions(run.job, holdAfterMs);
   try {
     for await (const found of expandDirectory(shared.session, run.request, options, signal)) {
-      if (typeof found === 'string') matched++;
+      // An error counts too: that nothing matched cannot be said of what could not be listed.
+      matched++;
       if (known.add(pathBytes(typeof found === 'string' ? found : found.path), 0) >= 0) continue;
       if (typeof found === 'string') paths.push(found);
       else ended.push(found);

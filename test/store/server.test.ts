@@ -105,6 +105,15 @@ test('a read-only replica is told as such', async () => {
   await t.close();
 });
 
+test('a node of a Cluster that is taken for a single Redis is told as such', async () => {
+  const t = await openTestStore({ redis: { cluster: true } });
+  const store = await t.openStore({ redis: { url: t.redis.url, cluster: false } });
+  const { ok, warnings } = await store.health();
+  assert.equal(ok, false);
+  assert.match(warnings.join(), /redis\.cluster: true/);
+  await t.close();
+});
+
 test('a Redis that is full refuses jobs in words and keeps what it has', async () => {
   const t = await openTestStore();
   const id = await submit(t.store, ['a']);
