@@ -97,6 +97,9 @@ const retentionSchema = z.strictObject({
   goneSeconds: seconds.default(30 * 86_400).meta({
     description: 'How long it answers 410 after that; afterwards 404.',
   }),
+  idempotencySeconds: seconds.default(86_400).meta({
+    description: 'How long an Idempotency-Key is remembered after its request was accepted.',
+  }),
 });
 
 export const configSchema = z

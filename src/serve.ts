@@ -114,7 +114,12 @@ class RunningService implements Service {
     if (role === 'all' || role === 'worker') this.#startWorker(openWork());
     if (role === 'all' || role === 'api') {
       const { caches, retention } = config;
-      const store = await openJobStore({ ...storeOptions, caches, retentionMs: retention.jobSeconds * 1000 });
+      const store = await openJobStore({
+        ...storeOptions,
+        caches,
+        retentionMs: retention.jobSeconds * 1000,
+        idempotencyMs: retention.idempotencySeconds * 1000,
+      });
       await this.#startApi(store);
       this.metricsUrl = this.url;
     } else {

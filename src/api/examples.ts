@@ -248,6 +248,13 @@ export const PROBLEM_EXAMPLES: Record<ApiErrorCode, { detail: string; pointer?: 
     detail: `Job ${EXAMPLE_JOB_ID} is a flush: what a cache may be asked at a time is set in its configuration.`,
   },
   NOTHING_TO_RETRY: { detail: `No file of the job "${EXAMPLE_JOB_ID}" failed, expired or was canceled.` },
+  IDEMPOTENCY_KEY_IN_USE: {
+    detail: 'A request with this Idempotency-Key is still arriving. Ask again when it is complete.',
+  },
+  IDEMPOTENCY_KEY_REUSED: {
+    detail:
+      'This Idempotency-Key belongs to another request: the files, the cache, the export, the options or the labels differ. A new request needs a new key.',
+  },
   CACHE_NOT_FOUND: { detail: 'There is no cache "projets".' },
   NOT_FOUND: { detail: 'There is nothing at /v1/job. The API is described at /docs.' },
   METHOD_NOT_ALLOWED: { detail: 'DELETE is not allowed at /v1/jobs. Allowed: GET, HEAD.' },

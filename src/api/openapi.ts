@@ -183,7 +183,13 @@ function refusal(path: string, codes: ApiErrorCode[]): Json {
   };
   if (
     codes.some((code) =>
-      ['QUEUE_FULL', 'TOO_MANY_WAITERS', 'STORE_UNAVAILABLE', 'SHUTTING_DOWN'].includes(code),
+      [
+        'QUEUE_FULL',
+        'TOO_MANY_WAITERS',
+        'IDEMPOTENCY_KEY_IN_USE',
+        'STORE_UNAVAILABLE',
+        'SHUTTING_DOWN',
+      ].includes(code),
     )
   ) {
     response.headers = {

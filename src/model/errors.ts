@@ -178,6 +178,8 @@ export const API_ERRORS = {
   JOB_ENDED: { status: 409, title: 'The job has ended' },
   NOT_A_TRANSFER: { status: 409, title: 'The job is no transfer' },
   NOTHING_TO_RETRY: { status: 409, title: 'The job has no file to retry' },
+  IDEMPOTENCY_KEY_IN_USE: { status: 409, title: 'A request with this key is still arriving' },
+  IDEMPOTENCY_KEY_REUSED: { status: 422, title: 'The key belongs to another request' },
   CACHE_NOT_FOUND: { status: 404, title: 'There is no such cache' },
   NOT_FOUND: { status: 404, title: 'There is no such resource' },
   METHOD_NOT_ALLOWED: { status: 405, title: 'The method is not allowed here' },

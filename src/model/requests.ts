@@ -3,7 +3,15 @@ import { FILE_ERROR_CODES } from './errors.js';
 import type { ApiLimits } from './limits.js';
 import { NODE_NAME, NODE_NAME_RULE } from './node.js';
 import { LIST_DELIMITERS } from './path-list.js';
-import { DIALECTS, FILE_STATES, FLUSH_MODES, JOB_KINDS, JOB_STATES, PATHS_ARE } from './words.js';
+import {
+  CONFLICT_WAYS,
+  DIALECTS,
+  FILE_STATES,
+  FLUSH_MODES,
+  JOB_KINDS,
+  JOB_STATES,
+  PATHS_ARE,
+} from './words.js';
 
 /** What requests may say. Every limit that a person meets stands in a description, and so in the OpenAPI document. */
 
@@ -39,6 +47,10 @@ function timeFields(limits: ApiLimits, seconds: (max: number) => z.ZodType<numbe
       .meta({
         description: `Seconds from now after which whatever is not done ends as \`expired\`. Default ${deadlineSeconds.default}, at most ${deadlineSeconds.max}.`,
       }),
+    conflict: z.enum(CONFLICT_WAYS).optional().meta({
+      description:
+        '`join`: if an identical job (the same files in any order, place, options and labels) has not ended, the answer is that job, with `Job-Joined: true`. Without it every request makes a job. What is written to a file after such a job is done with it, is not taken once more.',
+    }),
   };
 }
 

@@ -72,6 +72,9 @@ export type FlushMode = (typeof FLUSH_MODES)[number];
 export const PATHS_ARE = ['export', 'namespace', 'client'] as const;
 export type PathsAre = (typeof PATHS_ARE)[number];
 
+/** What becomes of a request when an identical job has not ended: it takes part in that one. */
+export const CONFLICT_WAYS = ['join'] as const;
+
 /** Where in a file's way an error arose. */
 export const PHASES = ['intake', 'mount', 'resolve', 'expand', 'flush', 'poll', 'copy', 'verify'] as const;
 export type Phase = (typeof PHASES)[number];

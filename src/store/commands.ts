@@ -45,13 +45,25 @@ export class Commands {
 
   /** Runs a script on one job. `queue` is the job's queue. */
   onJob(
-    name: keyof typeof JOB_SCRIPTS,
+    name: Exclude<keyof typeof JOB_SCRIPTS, keyof typeof INTAKE_SCRIPTS>,
     id: string,
     queue: string,
     ...args: ScriptArgument[]
   ): Promise<ScriptReply> {
     const keys = this.keys.ofJob(id, queue);
     if (name === 'wbPurge') keys.push(this.keys.gone(id));
+    return this.#methods[`${name}Buffer`](...keys, this.keys.tag, id, ...args);
+  }
+
+  /** Runs a script on what is to become a job. `idempotencyKey` is '' for none. */
+  onIntake(
+    name: keyof typeof INTAKE_SCRIPTS,
+    id: string,
+    queue: string,
+    idempotencyKey: string,
+    ...args: ScriptArgument[]
+  ): Promise<ScriptReply> {
+    const keys = [...this.keys.ofJob(id, queue), this.keys.asked(idempotencyKey)];
     return this.#methods[`${name}Buffer`](...keys, this.keys.tag, id, ...args);
   }
 

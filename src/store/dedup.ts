@@ -1,6 +1,10 @@
 import * as crypto from 'node:crypto';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 
 const DIGEST_WORDS = 4;
+/** Entries looked at before others have their turn: some milliseconds. */
+const SLICE = 1 << 16;
+const MAX_BUCKET_BITS = 20;
 
 /**
  * Finds entries of a list that are byte for byte the same, by 128 bits of their SHA-256: a million entries need some
@@ -44,6 +48,68 @@ export class Duplicates {
     this.#slots[slot] = this.#size;
     if (this.#size * 2 > this.#slots.length) this.#growSlots();
     return -1;
+  }
+
+  /**
+   * One digest of all entries, whatever their order. Over the sorted digests, because a sum of them could be hit on
+   * purpose: with a million entries to choose, other lists with the same 128-bit sum are cheap to find.
+   */
+  async digestOfSet(): Promise<Buffer> {
+    const order = await this.#sorted();
+    const hash = crypto.createHash('sha256');
+    const block = new Uint32Array(Math.min(SLICE, this.#size) * DIGEST_WORDS);
+    for (let start = 0; start < order.length; start += SLICE) {
+      const entries = order.subarray(start, start + SLICE);
+      entries.forEach((entry, i) => {
+        const at = entry * DIGEST_WORDS;
+        for (let word = 0; word < DIGEST_WORDS; word++)
+          block[i * DIGEST_WORDS + word] = this.#digests[at + word] as number;
+      });
+      hash.update(new Uint8Array(block.buffer, 0, entries.length * DIGEST_WORDS * 4));
+      if (entries.length === SLICE) await nextTurn();
+    }
+    return hash.digest();
+  }
+
+  /** Entries by digest: put into buckets by its first bits, of which each holds some four, then moved into place. */
+  async #sorted(): Promise<Uint32Array> {
+    const size = this.#size;
+    const bits = Math.min(MAX_BUCKET_BITS, Math.max(1, Math.ceil(Math.log2(size / 4 + 1))));
+    const bucketOf = (entry: number) => (this.#digests[entry * DIGEST_WORDS] as number) >>> (32 - bits);
+    const next = new Uint32Array((1 << bits) + 1);
+    for (let entry = 0; entry < size; entry++) {
+      const bucket = bucketOf(entry) + 1;
+      next[bucket] = (next[bucket] as number) + 1;
+      if (entry % SLICE === SLICE - 1) await nextTurn();
+    }
+    for (let bucket = 1; bucket < next.length; bucket++)
+      next[bucket] = (next[bucket] as number) + (next[bucket - 1] as number);
+    const order = new Uint32Array(size);
+    for (let entry = 0; entry < size; entry++) {
+      const bucket = bucketOf(entry);
+      order[next[bucket] as number] = entry;
+      next[bucket] = (next[bucket] as number) + 1;
+      if (entry % SLICE === SLICE - 1) await nextTurn();
+    }
+    for (let i = 1; i < size; i++) {
+      const entry = order[i] as number;
+      let to = i;
+      for (; to > 0 && this.#compare(order[to - 1] as number, entry) > 0; to--)
+        order[to] = order[to - 1] as number;
+      order[to] = entry;
+      if (i % SLICE === 0) await nextTurn();
+    }
+    return order;
+  }
+
+  #compare(one: number, other: number): number {
+    for (let word = 0; word < DIGEST_WORDS; word++) {
+      const difference =
+        (this.#digests[one * DIGEST_WORDS + word] as number) -
+        (this.#digests[other * DIGEST_WORDS + word] as number);
+      if (difference !== 0) return difference;
+    }
+    return 0;
   }
 
   #growEntries(): void {

@@ -7,12 +7,19 @@ import { Duplicates } from './dedup.js';
 import { encodeDetails, type FileDetail } from './detail-codec.js';
 import { decodeEntry, encodeEntry, type FileEntry } from './entry.js';
 import { STATE_BYTES } from './file-states.js';
+import { fingerprint } from './fingerprint.js';
 import { newJobId } from './job-id.js';
 import type { JobMeta } from './job-record.js';
 import { queueOf } from './keys.js';
 import type { Queues } from './queue.js';
 import { registryEntry } from './registry.js';
-import type { JobIntake, NewJob } from './types.js';
+import {
+  DEFAULT_IDEMPOTENCY_LEASE_MS,
+  DEFAULT_IDEMPOTENCY_MS,
+  DEFAULT_RETENTION_MS,
+  type JobStoreOptions,
+} from './settings.js';
+import type { AcceptedJob, CommitOptions, JobIntake, NewJob } from './types.js';
 
 /** What is neither committed nor aborted is gone this long after its process. */
 const EXPIRES_AFTER_MS = 15 * 60_000;
@@ -20,11 +27,15 @@ const EXPIRES_AFTER_MS = 15 * 60_000;
 const WRITES_UNDER_WAY = 4;
 const SAMPLES = 5;
 
+export type IntakeOptions = Pick<JobStoreOptions, 'retentionMs' | 'idempotencyMs' | 'idempotencyLeaseMs'>;
+
 /** Packs the paths into chunks and writes them under keys that expire, until `commit` makes them a job. */
 export class Intake implements JobIntake {
   readonly #commands: Commands;
   readonly #queues: Queues;
   readonly #retentionMs: number;
+  readonly #idempotencyMs: number;
+  readonly #leaseMs: number;
   readonly #load: (id: string) => Promise<Job>;
   readonly #id = newJobId();
   readonly #duplicates = new Duplicates();
@@ -44,11 +55,22 @@ export class Intake implements JobIntake {
   #bytesKnown = 0;
   #failure: unknown = null;
   #over = false;
+  #idempotencyKey = '';
+  #lease: NodeJS.Timeout | null = null;
+  /** The job that the key was answered with before: nothing is stored then. */
+  #answered: { id: string; fingerprint: string } | null = null;
 
-  constructor(commands: Commands, queues: Queues, retentionMs: number, load: (id: string) => Promise<Job>) {
+  constructor(
+    commands: Commands,
+    queues: Queues,
+    options: IntakeOptions,
+    load: (id: string) => Promise<Job>,
+  ) {
     this.#commands = commands;
     this.#queues = queues;
-    this.#retentionMs = retentionMs;
+    this.#retentionMs = options.retentionMs ?? DEFAULT_RETENTION_MS;
+    this.#idempotencyMs = options.idempotencyMs ?? DEFAULT_IDEMPOTENCY_MS;
+    this.#leaseMs = options.idempotencyLeaseMs ?? DEFAULT_IDEMPOTENCY_LEASE_MS;
     this.#load = load;
     // A client that sends slowly must not lose its first chunks.
     this.#refresh = setInterval(() => this.#prolong(), EXPIRES_AFTER_MS / 3);
@@ -57,6 +79,20 @@ export class Intake implements JobIntake {
 
   get filesAdded(): number {
     return this.#files;
+  }
+
+  async claim(idempotencyKey: string): Promise<boolean> {
+    this.#idempotencyKey = idempotencyKey;
+    const [state = '', job = '', known = ''] = await guarded(() => this.#claim());
+    if (state === 'arriving') throw keyInUse();
+    if (state === 'answered') {
+      this.#answered = { id: job, fingerprint: known };
+      return true;
+    }
+    // Should the lease be lost all the same, the commit finds out.
+    this.#lease = setInterval(() => void this.#claim().catch(() => {}), this.#leaseMs / 3);
+    this.#lease.unref();
+    return false;
   }
 
   add(file: Uint8Array | FileEntry): Promise<void> | void {
@@ -81,51 +117,96 @@ export class Intake implements JobIntake {
     else if (count !== null) known.count = (known.count ?? 0) + count;
   }
 
-  async commit(job: NewJob): Promise<Job> {
+  async commit(job: NewJob, options: CommitOptions = {}): Promise<AcceptedJob> {
     if (this.#files === 0 && job.directories.length === 0) {
       throw new BrokerError('EMPTY_LIST', 'The list names no file and no directory.');
     }
     const queue = queueOf(job);
+    let answer: Pick<AcceptedJob, 'id' | 'accepted'>;
     try {
-      await guarded(() => this.#commit(job, queue));
+      answer = await guarded(() => this.#commit(job, queue, options));
     } finally {
       this.#end();
     }
     // From here on it is a job, whatever happens: what cannot be handed over now is handed over by the sweeper.
-    await this.#queues.handOver(this.#id, queue).catch(() => {});
-    return this.#load(this.#id);
+    if (answer.accepted === 'made') await this.#queues.handOver(this.#id, queue).catch(() => {});
+    else await this.abort();
+    return { ...(await this.#load(answer.id)), accepted: answer.accepted };
   }
 
   async abort(): Promise<void> {
     this.#end();
     await Promise.allSettled(this.#writes);
-    if (this.#chunks === 0) return;
+    if (this.#chunks === 0 && this.#idempotencyKey === '') return;
     // The script leaves a job alone: the commit whose reply was lost may have made it one. What cannot be removed now expires.
-    await this.#commands.onJob('wbAbort', this.#id, '-').catch(() => {});
+    await this.#commands.onIntake('wbAbort', this.#id, '-', this.#idempotencyKey).catch(() => {});
   }
 
-  async #commit(job: NewJob, queue: string): Promise<void> {
+  async #commit(
+    job: NewJob,
+    queue: string,
+    options: CommitOptions,
+  ): Promise<Pick<AcceptedJob, 'id' | 'accepted'>> {
     if (this.#entries.length > 0) this.#writeChunk();
-    if (this.#duplicateCount > 0) this.#writeDuplicates();
+    if (this.#duplicateCount > 0 && !this.#answered) this.#writeDuplicates();
+    const own = await fingerprint(
+      job,
+      { files: this.#files, unsized: this.#unsized, bytesKnown: this.#bytesKnown },
+      this.#duplicates,
+    );
+    if (this.#answered) {
+      if (this.#answered.fingerprint !== own) throw keyReused();
+      return { id: this.#answered.id, accepted: 'replayed' };
+    }
     await Promise.all(this.#writes);
     if (this.#failure) throw this.#failure;
-    const reply = await this.#commands.onJob(
+    const reply = await this.#commands.onIntake(
       'wbCommit',
       this.#id,
       queue,
-      ...this.#commitArguments(job, queue),
+      this.#idempotencyKey,
+      ...this.#commitArguments(job, queue, own, options),
     );
-    if (String(reply) !== 'ok') {
-      throw new BrokerError(
-        'STORE_UNAVAILABLE',
-        'The list took too long to arrive and has expired. Send it again.',
-      );
+    const [result = '', id = ''] = (reply as Buffer[]).map(String);
+    switch (result) {
+      case 'made':
+      case 'replayed':
+      case 'joined':
+        return { id, accepted: result };
+      case 'reused':
+        throw keyReused();
+      case 'arriving':
+        throw keyInUse();
+      case 'full':
+        throw new BrokerError(
+          'QUEUE_FULL',
+          'More files wait for this cache than the service keeps. Try again when some are done.',
+          { retryAfterSeconds: 30 },
+        );
+      default:
+        throw new BrokerError(
+          'STORE_UNAVAILABLE',
+          'The list took too long to arrive and has expired. Send it again.',
+        );
     }
+  }
+
+  /** The reply of the script: what the key is, and of an answered one the job and its fingerprint. */
+  async #claim(): Promise<string[]> {
+    const reply = await this.#commands.onIntake(
+      'wbClaim',
+      this.#id,
+      '-',
+      this.#idempotencyKey,
+      this.#leaseMs,
+    );
+    return (reply as Buffer[]).map(String);
   }
 
   #end(): void {
     this.#over = true;
     clearInterval(this.#refresh);
+    if (this.#lease) clearInterval(this.#lease);
     this.#entries = [];
   }
 
@@ -169,6 +250,11 @@ export class Intake implements JobIntake {
   }
 
   #writeChunk(): void {
+    if (this.#answered) {
+      this.#entries = [];
+      this.#skipped = [];
+      return;
+    }
     const { keys } = this.#commands;
     const id = this.#id;
     const chunk = this.#chunks;
@@ -235,7 +321,12 @@ export class Intake implements JobIntake {
     for (const key of all) redis.pexpire(key, EXPIRES_AFTER_MS).catch(() => {});
   }
 
-  #commitArguments(job: NewJob, queue: string): (string | number)[] {
+  #commitArguments(
+    job: NewJob,
+    queue: string,
+    own: string,
+    { join = false, queuedFilesAtMost }: CommitOptions,
+  ): (string | number)[] {
     const { directories, ...meta } = job;
     const limits = job.kind === 'transfer' ? job.options.limits : null;
     return [
@@ -253,7 +344,26 @@ export class Intake implements JobIntake {
       this.#bytesKnown,
       limits?.bytesPerSecond ?? '',
       limits?.cpuPercent ?? '',
+      own,
+      join ? '1' : '0',
+      queuedFilesAtMost ?? '',
+      this.#idempotencyKey === '' ? '' : this.#idempotencyMs,
       ...[...this.#warnings].flatMap(([code, { message, count }]) => [code, message, count ?? '']),
     ];
   }
+}
+
+function keyInUse(): BrokerError {
+  return new BrokerError(
+    'IDEMPOTENCY_KEY_IN_USE',
+    'A request with this Idempotency-Key is still arriving. Ask again when it is complete.',
+    { retryAfterSeconds: 1 },
+  );
+}
+
+function keyReused(): BrokerError {
+  return new BrokerError(
+    'IDEMPOTENCY_KEY_REUSED',
+    'This Idempotency-Key belongs to another request: the files, the cache, the export, the options or the labels differ. A new request needs a new key.',
+  );
 }

@@ -21,6 +21,8 @@ import type { FlushTarget, TransferTarget } from './types.js';
  *   {p}:outbox             zset    jobs with something not yet handed to BullMQ, by when to look
  *   {p}:retention          zset    ended jobs by the end of their retention
  *   {p}:ending             set     jobs whose files are being canceled or expired
+ *   {p}:joinable           hash    fingerprint of a request → the newest job of it that has not ended
+ *   {p}:asked:<digest>     hash    an Idempotency-Key: the intake that holds it, or the job and its fingerprint
  *   {p}:gone:<id>          string  a job that was deleted after its retention
  *   {p}:sweeper            string  who sweeps
  */
@@ -92,6 +94,13 @@ export class Keys {
   get ending(): string {
     return `${this.tag}:ending`;
   }
+  get joinable(): string {
+    return `${this.tag}:joinable`;
+  }
+  /** A key may have any length and any content before it is a digest. */
+  asked(idempotencyKey: string): string {
+    return `${this.tag}:asked:${createHash('sha256').update(idempotencyKey).digest('base64url')}`;
+  }
   get sweeper(): string {
     return `${this.tag}:sweeper`;
   }
@@ -141,6 +150,7 @@ export class Keys {
       this.ending,
       this.queues,
       this.parts(queue),
+      this.joinable,
     ];
   }
 }

@@ -15,6 +15,10 @@ export interface JobStoreOptions extends StoreOptions {
   caches: readonly CacheConfig[];
   /** How long an ended job is kept. Default 7 days. */
   retentionMs?: number;
+  /** How long an idempotency key is remembered. Default 24 h. */
+  idempotencyMs?: number;
+  /** How long the key of a request that is still arriving outlives its process. Default 30 s. */
+  idempotencyLeaseMs?: number;
 }
 
 export interface WorkStoreOptions extends StoreOptions {
@@ -32,5 +36,7 @@ export interface SweeperOptions extends StoreOptions {
 }
 
 export const DEFAULT_RETENTION_MS = 7 * 24 * 3600_000;
+export const DEFAULT_IDEMPOTENCY_MS = 24 * 3600_000;
+export const DEFAULT_IDEMPOTENCY_LEASE_MS = 30_000;
 export const DEFAULT_GONE_MS = 30 * 24 * 3600_000;
 export const DEFAULT_FILES_PER_JOB = 10_000_000;

@@ -13,7 +13,7 @@ import { Jobs } from './jobs.js';
 import { Keys, nodeQueueName } from './keys.js';
 import { Queues } from './queue.js';
 import { retryJob } from './retry.js';
-import { DEFAULT_RETENTION_MS, type JobStoreOptions } from './settings.js';
+import type { JobStoreOptions } from './settings.js';
 import type { JobIntake, JobStore, Revision } from './types.js';
 import { Waiters } from './waiters.js';
 
@@ -34,8 +34,7 @@ export async function openJobStore(options: JobStoreOptions): Promise<JobStore> 
   const files = new Files(commands);
   const caches = new Caches(commands, queues, options.caches);
   const getJob = (id: string): Promise<Job & Revision> => guarded(() => jobs.get(id));
-  const openIntake = (): JobIntake =>
-    new Intake(commands, queues, options.retentionMs ?? DEFAULT_RETENTION_MS, getJob);
+  const openIntake = (): JobIntake => new Intake(commands, queues, options, getJob);
   const revisionOf = async (id: string): Promise<Revision & { queue: string }> => {
     const found = isJobId(id) ? await waiters.revision(id) : undefined;
     if (!found) throw await jobs.missing(id);

@@ -62,12 +62,33 @@ export interface JobIntake {
    */
   add(file: Uint8Array | FileEntry): Promise<void> | void;
   readonly filesAdded: number;
+  /**
+   * Makes this the request of an idempotency key, before the first `add`. True: it was answered before, so its files
+   * are only compared. @throws BrokerError IDEMPOTENCY_KEY_IN_USE
+   */
+  claim(idempotencyKey: string): Promise<boolean>;
   /** A sentence for the person who reads the job, e.g. that blank lines were ignored. */
   warn(code: string, message: string, count: number | null): void;
-  /** Makes it a job that survives kill -9 of this process and of Redis, and hands it to the queue. */
-  commit(job: NewJob): Promise<Job>;
+  /**
+   * Makes it a job that survives kill -9 of this process and of Redis, and hands it to the queue; or finds the job
+   * that it is already.
+   * @throws BrokerError IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_IN_USE, QUEUE_FULL; what `getJob` throws, for a job that is over
+   */
+  commit(job: NewJob, options?: CommitOptions): Promise<AcceptedJob>;
   /** Removes what was stored so far. Never throws. */
   abort(): Promise<void>;
+}
+
+export interface CommitOptions {
+  /** Take part in a job of the same fingerprint that has not ended, if there is one. */
+  join?: boolean;
+  /** A new job may not bring the files that wait for its cache above this. */
+  queuedFilesAtMost?: number;
+}
+
+export interface AcceptedJob extends Job {
+  /** A new job, the answer that the idempotency key was given before, or an identical job that had not ended. */
+  accepted: 'made' | 'replayed' | 'joined';
 }
 
 export interface JobFilter {

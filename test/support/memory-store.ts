@@ -4,6 +4,7 @@ import { pathText } from '../../src/model/pathname.js';
 import { isTerminalJobState, type JobState } from '../../src/model/words.js';
 import { encodeEntry } from '../../src/store/entry.js';
 import type {
+  AcceptedJob,
   JobFilter,
   JobIntake,
   JobStore,
@@ -28,6 +29,7 @@ export class MemoryStore implements JobStore {
   /** Thrown by every method while set. */
   failure: BrokerError | Error | null = null;
   aborted = 0;
+  readonly claimed: string[] = [];
   /** Each `add` waits this long, as Redis under load would make it. */
   addDelay: (() => Promise<void>) | null = null;
   #waiting = new Set<() => void>();
@@ -49,7 +51,15 @@ export class MemoryStore implements JobStore {
         return paths.length;
       },
       warn: (code, message, count) => void warnings.push({ code, message, count }),
-      commit: async (request) => this.#store(request, paths, warnings).job,
+      claim: async (key) => {
+        this.claimed.push(key);
+        return false;
+      },
+      commit: async (request, options = {}): Promise<AcceptedJob> => {
+        const same = this.jobs.at(-1)?.job;
+        if (options.join && same) return { ...same, accepted: 'joined' };
+        return { ...this.#store(request, paths, warnings).job, accepted: 'made' };
+      },
       abort: async () => {
         this.aborted++;
       },

@@ -1,17 +1,23 @@
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { BrokerError } from '../../model/errors.js';
-import { type FlushJobOptions, type Job, jobSchema } from '../../model/job.js';
+import { type FlushJobOptions, jobSchema } from '../../model/job.js';
 import type { ApiLimits } from '../../model/limits.js';
 import { pathBytes } from '../../model/pathname.js';
 import {
-  EXAMPLE_JOB_ID,
   type FlushQuery,
   type FlushRequest,
   flushQuerySchema,
   flushRequestSchema,
 } from '../../model/requests.js';
-import type { DirectoryRequest, JobIntake, NewJob } from '../../store/types.js';
+import type { AcceptedJob, CommitOptions, DirectoryRequest, JobIntake, NewJob } from '../../store/types.js';
+import {
+  ACCEPTED_HEADERS,
+  IDEMPOTENCY_KEY_DOCS,
+  idempotencyKey,
+  onlyConflict,
+  sendAccepted,
+} from '../asking-twice.js';
 import { type BodyLimits, bodyChunks } from '../body.js';
 import { operation, type RouteContext } from '../deps.js';
 import { FLUSH_EXAMPLES, LIST_EXAMPLES, QUEUED_JOB_EXAMPLE } from '../examples.js';
@@ -59,6 +65,7 @@ export function postFlushes(context: RouteContext) {
       response: { 202: jobSchema },
       'x-docs': {
         headers: [
+          IDEMPOTENCY_KEY_DOCS,
           {
             name: 'Content-Encoding',
             description:
@@ -77,9 +84,7 @@ export function postFlushes(context: RouteContext) {
         responses: {
           202: {
             description: 'Accepted: the job survives a crash of the service and of its store from here on.',
-            headers: {
-              Location: { description: 'Where the job is.', example: `/v1/jobs/${EXAMPLE_JOB_ID}` },
-            },
+            headers: ACCEPTED_HEADERS,
             example: QUEUED_JOB_EXAMPLE,
           },
         },
@@ -96,6 +101,9 @@ export function postFlushes(context: RouteContext) {
           'PATH_TOO_LONG',
           'UNKNOWN_CACHE',
           'UNKNOWN_EXPORT',
+          'IDEMPOTENCY_KEY_IN_USE',
+          'IDEMPOTENCY_KEY_REUSED',
+          'JOB_GONE',
           'QUEUE_FULL',
           'STORE_UNAVAILABLE',
           'SHUTTING_DOWN',
@@ -104,24 +112,29 @@ export function postFlushes(context: RouteContext) {
     },
     async handler(request, reply) {
       refuseWhileShuttingDown(context);
+      const key = idempotencyKey(request.headers['idempotency-key']);
       const intake = store.openIntake();
-      let job: Job;
+      let job: AcceptedJob;
       try {
-        job = isJson(request) ? await fromJson(request, intake) : await fromList(request, intake);
+        const answered = key !== null && (await intake.claim(key));
+        job = isJson(request)
+          ? await fromJson(request, intake, answered)
+          : await fromList(request, intake, answered);
       } catch (error) {
         await intake.abort();
         throw error;
       }
-      return reply
-        .code(202)
-        .header('location', `/v1/jobs/${encodeURIComponent(job.id)}`)
-        .send(job);
+      return sendAccepted(reply, job);
     },
   });
 
   /** `files` may stand before `cache`: what the request is about is known only at its end. */
-  async function fromJson(request: FastifyRequest, intake: JobIntake): Promise<Job> {
-    requireNoQuery(request.query);
+  async function fromJson(
+    request: FastifyRequest,
+    intake: JobIntake,
+    answered: boolean,
+  ): Promise<AcceptedJob> {
+    const conflict = onlyConflict(request.query);
     const reader = new FlushJsonReader({ maxPathBytes: limits.pathBytes, maxRestBytes: REST_BYTES });
     const chunks = bodyChunks(request.raw, bodyLimits(limits, limits.jsonBodyBytes, SEND_STREAMED));
     await takeFiles(intake, chunks, reader, limits, Number.POSITIVE_INFINITY);
@@ -137,11 +150,16 @@ export function postFlushes(context: RouteContext) {
       });
     }
     const target = await context.targets.resolve({ ...body, dialect: body.dialect });
-    if (intake.filesAdded > (await roomIn(target))) throw queueFull();
-    return intake.commit(newJob(target, body, directories, body.labels ?? {}));
+    const join = (conflict ?? body.conflict) === 'join';
+    if (!answered && !join && intake.filesAdded > (await roomIn(target))) throw queueFull();
+    return intake.commit(newJob(target, body, directories, body.labels ?? {}), commitOptions(join));
   }
 
-  async function fromList(request: FastifyRequest, intake: JobIntake): Promise<Job> {
+  async function fromList(
+    request: FastifyRequest,
+    intake: JobIntake,
+    answered: boolean,
+  ): Promise<AcceptedJob> {
     const query = requireQuery(request.query);
     const target = await context.targets.resolve({ ...query, dialect: query.dialect });
     const labels = labelsOf(query.label ?? [], limits);
@@ -152,7 +170,9 @@ export function postFlushes(context: RouteContext) {
       : new TextListReader(query.delimiter ?? 'newline', limits.pathBytes);
     const hint = 'Send the list in parts, each as a job of its own.';
     const chunks = bodyChunks(request.raw, bodyLimits(limits, limits.streamedBodyBytes, hint));
-    await takeFiles(intake, chunks, reader, limits, await roomIn(target));
+    const join = query.conflict === 'join';
+    const room = answered || join ? Number.POSITIVE_INFINITY : await roomIn(target);
+    await takeFiles(intake, chunks, reader, limits, room);
     if (intake.filesAdded === 0) {
       throw new BrokerError(
         'EMPTY_LIST',
@@ -160,7 +180,12 @@ export function postFlushes(context: RouteContext) {
       );
     }
     for (const { code, message, count } of reader.warnings()) intake.warn(code, message, count);
-    return intake.commit(job);
+    return intake.commit(job, commitOptions(join));
+  }
+
+  /** Whether a request joins is known only when all of it was read: until then its cache may be full. */
+  function commitOptions(join: boolean): CommitOptions {
+    return join ? { join, queuedFilesAtMost: limits.queuedFilesPerCache } : {};
   }
 
   function requireQuery(query: unknown): FlushQuery {
@@ -227,6 +252,8 @@ Three forms of the same request:
 
 For the lists the options stand in the query. They are read as they arrive; a million paths is a normal request. Empty lines and the CR of CR LF are ignored, with a warning on the job. Entries named more than once are flushed once.
 
+To send a request again safely, give it an \`Idempotency-Key\`: the same key with the same request (the files in any order) gives the first answer again, with the job as it is now; with another request 422; while the first is still arriving 409. Keys are remembered for as long as the service is configured to, a day by default. Without a key \`conflict=join\` makes one job of identical requests, as N nodes send them at the end of one task; a joined job may have flushed a file before its last change.
+
 Nothing is accepted before all of it is good: a fault anywhere refuses the whole request, with its place. What only the cache can know (no such file, a directory, no permission) becomes the error of that file.
 
 Limits: ${limits.filesPerJob} files, ${limits.pathBytes} bytes per path, ${limits.streamedBodyBytes} bytes per streamed list, ${limits.uploadIdleSeconds} seconds without a byte, ${limits.uploadSeconds} seconds in all, ${limits.queuedFilesPerCache} files waiting per cache. All are configuration.`;
@@ -249,17 +276,6 @@ function mediaType(request: FastifyRequest): string {
 function isJson(request: FastifyRequest): boolean {
   const type = mediaType(request);
   return type === JSON_TYPE || type === '';
-}
-
-function requireNoQuery(query: unknown): void {
-  const names = Object.keys(query as Record<string, unknown>);
-  if (names.length === 0) return;
-  throw new ValidationError(
-    names.map((parameter) => ({
-      detail: 'the options of a JSON request stand in its body, not in the query',
-      parameter,
-    })),
-  );
 }
 
 function checkedDirectory(

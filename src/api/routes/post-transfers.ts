@@ -1,17 +1,29 @@
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { BrokerError } from '../../model/errors.js';
-import { type Job, jobSchema } from '../../model/job.js';
+import { jobSchema } from '../../model/job.js';
 import type { ApiLimits } from '../../model/limits.js';
 import {
-  EXAMPLE_JOB_ID,
   type TransferQuery,
   type TransferRequest,
   transferQuerySchema,
   transferRequestSchema,
 } from '../../model/requests.js';
 import type { FileEntry } from '../../store/entry.js';
-import type { DirectoryRequest, JobIntake, NewTransfer } from '../../store/types.js';
+import type {
+  AcceptedJob,
+  CommitOptions,
+  DirectoryRequest,
+  JobIntake,
+  NewTransfer,
+} from '../../store/types.js';
+import {
+  ACCEPTED_HEADERS,
+  IDEMPOTENCY_KEY_DOCS,
+  idempotencyKey,
+  onlyConflict,
+  sendAccepted,
+} from '../asking-twice.js';
 import { type BodyLimits, bodyChunks, readJson } from '../body.js';
 import { operation, type RouteContext } from '../deps.js';
 import { TRANSFER_EXAMPLES, TRANSFER_JOB_EXAMPLE, TRANSFER_LIST_EXAMPLES } from '../examples.js';
@@ -45,6 +57,7 @@ export function postTransfers(context: RouteContext) {
       response: { 202: jobSchema },
       'x-docs': {
         headers: [
+          IDEMPOTENCY_KEY_DOCS,
           {
             name: 'Content-Encoding',
             description:
@@ -62,9 +75,7 @@ export function postTransfers(context: RouteContext) {
         responses: {
           202: {
             description: 'Accepted: the job survives a crash of the service and of its store from here on.',
-            headers: {
-              Location: { description: 'Where the job is.', example: `/v1/jobs/${EXAMPLE_JOB_ID}` },
-            },
+            headers: ACCEPTED_HEADERS,
             example: TRANSFER_JOB_EXAMPLE,
           },
         },
@@ -78,6 +89,9 @@ export function postTransfers(context: RouteContext) {
           'VALIDATION',
           'EMPTY_LIST',
           'PATH_TOO_LONG',
+          'IDEMPOTENCY_KEY_IN_USE',
+          'IDEMPOTENCY_KEY_REUSED',
+          'JOB_GONE',
           'QUEUE_FULL',
           'STORE_UNAVAILABLE',
           'SHUTTING_DOWN',
@@ -86,37 +100,36 @@ export function postTransfers(context: RouteContext) {
     },
     async handler(request, reply) {
       refuseWhileShuttingDown(context);
+      const key = idempotencyKey(request.headers['idempotency-key']);
       const intake = store.openIntake();
-      let job: Job;
+      let job: AcceptedJob;
       try {
-        job = await accept(request, intake);
+        const answered = key !== null && (await intake.claim(key));
+        job = await accept(request, intake, answered);
       } catch (error) {
         await intake.abort();
         throw error;
       }
-      return reply
-        .code(202)
-        .header('location', `/v1/jobs/${encodeURIComponent(job.id)}`)
-        .send(job);
+      return sendAccepted(reply, job);
     },
   });
 
-  function accept(request: FastifyRequest, intake: JobIntake): Promise<Job> {
+  function accept(request: FastifyRequest, intake: JobIntake, answered: boolean): Promise<AcceptedJob> {
     const type = (request.headers['content-type'] ?? '').split(';', 1)[0]?.trim().toLowerCase() ?? '';
-    if (type === NDJSON_TYPE) return fromList(request, intake);
-    if (type === JSON_TYPE || type === '') return fromJson(request, intake);
+    if (type === NDJSON_TYPE) return fromList(request, intake, answered);
+    if (type === JSON_TYPE || type === '') return fromJson(request, intake, answered);
     throw new BrokerError(
       'UNSUPPORTED_MEDIA_TYPE',
       'A transfer names sources and destinations: send application/json, or application/x-ndjson with one object per line.',
     );
   }
 
-  async function fromJson(request: FastifyRequest, intake: JobIntake): Promise<Job> {
-    const misplaced = Object.keys(request.query as Record<string, unknown>);
-    if (misplaced.length > 0) {
-      const detail = 'the options of a JSON request stand in its body, not in the query';
-      throw new ValidationError(misplaced.map((parameter) => ({ detail, parameter })));
-    }
+  async function fromJson(
+    request: FastifyRequest,
+    intake: JobIntake,
+    answered: boolean,
+  ): Promise<AcceptedJob> {
+    const conflict = onlyConflict(request.query);
     const hint = 'Send the list itself as application/x-ndjson, with the options in the query.';
     const parsed = bodySchema.safeParse((await readJson(request.raw, bodyLimits(jsonBytes, hint))) ?? {});
     if (!parsed.success) throw validationError(parsed.error.issues, 'body');
@@ -130,19 +143,26 @@ export function postTransfers(context: RouteContext) {
         { pointer: '/files' },
       );
     }
-    await take(intake, files, await roomOn(body.node));
+    const join = (conflict ?? body.conflict) === 'join';
+    await take(intake, files, answered || join ? Number.POSITIVE_INFINITY : await roomOn(body.node));
     return intake.commit(
       newJob(body, body.limits ?? {}, body.verify ?? false, directories, body.labels ?? {}),
+      commitOptions(join),
     );
   }
 
-  async function fromList(request: FastifyRequest, intake: JobIntake): Promise<Job> {
+  async function fromList(
+    request: FastifyRequest,
+    intake: JobIntake,
+    answered: boolean,
+  ): Promise<AcceptedJob> {
     const parsed = querySchema.safeParse(request.query);
     if (!parsed.success) throw validationError(parsed.error.issues, 'parameters');
     const query: TransferQuery = parsed.data;
     const labels = labelsOf(query.label ?? [], limits);
     const reader = new TransferListReader(limits);
-    const room = await roomOn(query.node);
+    const join = query.conflict === 'join';
+    const room = answered || join ? Number.POSITIVE_INFINITY : await roomOn(query.node);
     const hint = 'Send the list in parts, each as a job of its own.';
     for await (const chunk of bodyChunks(request.raw, bodyLimits(limits.streamedBodyBytes, hint))) {
       await take(intake, reader.push(chunk), room);
@@ -150,7 +170,12 @@ export function postTransfers(context: RouteContext) {
     await take(intake, reader.end(), room);
     if (intake.filesAdded === 0) throw new BrokerError('EMPTY_LIST', 'The list has no file in it.');
     if (reader.blank > 0) intake.warn('BLANK_LINES', 'Empty lines of the list were ignored.', reader.blank);
-    return intake.commit(newJob(query, query, query.verify === 'true', [], labels));
+    return intake.commit(newJob(query, query, query.verify === 'true', [], labels), commitOptions(join));
+  }
+
+  /** Whether a request joins is known only when all of it was read: until then its node may have enough. */
+  function commitOptions(join: boolean): CommitOptions {
+    return join ? { join, queuedFilesAtMost: limits.queuedFilesPerCache } : {};
   }
 
   async function take(intake: JobIntake, files: Iterable<FileEntry>, room: number): Promise<void> {

@@ -22,7 +22,8 @@ const UNPROVEN_WARNING =
  *   k                                           set at intake
  */
 const PRELUDE = `
-local job, states, chunks, details, errors, runs, cache, jobs, open, deadlines, outbox, retention, ending, queues, parts = unpack(KEYS)
+local job, states, chunks, details, errors, runs, cache, jobs, open, deadlines, outbox, retention, ending, queues, parts,
+  joinable = unpack(KEYS)
 local tag, id = ARGV[1], ARGV[2]
 local CHUNK = 512
 local TERMINAL = { succeeded = true, partial = true, failed = true, canceled = true, expired = true }
@@ -64,6 +65,11 @@ local function changed(state)
   redis.call('PUBLISH', tag .. ':changes', 'job ' .. id .. ' ' .. (state or redis.call('HGET', job, 'state')))
 end
 
+local function endJoining()
+  local fingerprint = redis.call('HGET', job, 'fingerprint')
+  if fingerprint and redis.call('HGET', joinable, fingerprint) == id then redis.call('HDEL', joinable, fingerprint) end
+end
+
 local function finish()
   local v = redis.call('HMGET', job, 'state', 'final', 'filesPending', 'filesActive', 'filesSucceeded', 'filesFailed',
     'filesCanceled', 'filesExpired', 'ending', 'cut', 'deadlineAt', 'retentionMs')
@@ -89,6 +95,7 @@ local function finish()
   redis.call('SREM', ending, id)
   redis.call('ZADD', retention, goneAt, id)
   redis.call('HINCRBY', cache, 'jobsActive', -1)
+  endJoining()
   -- A retry wants to know what was expanded, and nothing else of it.
   if redis.call('HGET', job, 'directories') == '0' then redis.call('DEL', runs) end
   changed(state)
@@ -101,6 +108,7 @@ local function startEnding(why)
   if v[1] ~= '' then return end
   redis.call('HSET', job, 'ending', why, 'final', '1', 'cut', v[2] == '1' and '0' or '1')
   redis.call('SADD', ending, id)
+  endJoining()
   redis.call('ZREM', outbox, id)
   redis.call('PUBLISH', tag .. ':endings', id .. ' ' .. why)
   changed(why == 'canceled' and 'canceling' or nil)
@@ -248,7 +256,7 @@ end
 `;
 
 /** Keys that every script on a job takes; see Keys.ofJob. */
-const JOB_KEYS = 15;
+const JOB_KEYS = 16;
 
 export interface Script {
   lua: string;
