@@ -3,7 +3,7 @@ import { CliError } from './cli-error.js';
 import type { CliContext } from './context.js';
 import { EXIT } from './exit-codes.js';
 import { ServiceClient } from './service-client.js';
-import { parseSeconds } from './text.js';
+import { parseBytes, parseSeconds } from './text.js';
 
 /** Options that several client commands share, and what becomes of them. */
 
@@ -60,6 +60,20 @@ export function choices<T extends string>(flags: string, description: string, va
 export function seconds(flags: string, description: string): Option {
   const option = new Option(flags, description);
   return option.argParser((value: string) => parseSeconds(value, option.long ?? flags));
+}
+
+export function bytes(flags: string, description: string): Option {
+  const option = new Option(flags, description);
+  return option.argParser((value: string) => parseBytes(value, option.long ?? flags));
+}
+
+export function percent(flags: string, description: string): Option {
+  const option = new Option(flags, description);
+  return option.argParser((value: string) => {
+    const share = Number(value.replace(/\s*%$/, ''));
+    if (share > 0 && Number.isFinite(share)) return share;
+    throw new CliError(`${option.long} takes per cent of one CPU above 0, not "${value}".`, EXIT.usage);
+  });
 }
 
 /** `K=V` … → labels. @throws {CliError} usage */

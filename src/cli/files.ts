@@ -92,5 +92,6 @@ function fileLine(file: JobFile): Buffer {
   const bad = file.state !== 'succeeded' && file.lastError !== null;
   const error = bad ? `  ${file.lastError?.code}: ${printable(file.lastError?.message ?? '')}` : '';
   const more = known === '' ? '' : `  (${known})`;
-  return Buffer.from(`${file.state.padEnd(9)}  ${printable(file.path)}${error}${more}\n`);
+  const to = file.destination === null ? '' : ` -> ${printable(file.destination)}`;
+  return Buffer.from(`${file.state.padEnd(9)}  ${printable(file.path)}${to}${error}${more}\n`);
 }

@@ -92,14 +92,20 @@ function bar(out: CliOutput, colors: boolean): ProgressView {
 /** One line of at most `width` columns: bar, per cent, counts; what does not fit is left out from the right. */
 export function barText(job: Job, width: number): string {
   const progress = job.progress;
-  const done = filesDone(progress);
-  const whole = Math.max(progress.filesTotal, 1);
+  // A transfer knows its bytes, and they tell more: its files differ in size.
+  const inBytes = progress.bytesTotal !== null && progress.bytesTotal > 0;
+  const done = inBytes ? progress.bytesDone : filesDone(progress);
+  const whole = Math.max((inBytes ? progress.bytesTotal : progress.filesTotal) ?? 1, 1);
   const known = progress.filesTotalFinal && progress.filesTotal > 0;
-  const head = known ? `${Math.floor((100 * done) / whole)} %`.padStart(5) : job.state.padStart(5);
-  const parts = [`${countText(done)}/${totalText(progress)}`];
+  const head = known
+    ? `${Math.min(100, Math.floor((100 * done) / whole))} %`.padStart(5)
+    : job.state.padStart(5);
+  const parts = [`${countText(filesDone(progress))}/${totalText(progress)}`];
+  if (inBytes) parts.push(amountText(progress));
   if (job.paused) parts.push('paused');
   if (progress.filesFailed > 0) parts.push(`${countText(progress.filesFailed)} failed`);
-  if (progress.filesPerSecond !== null) parts.push(`${rateText(progress.filesPerSecond)} files/s`);
+  if (progress.filesPerSecond !== null && !inBytes)
+    parts.push(`${rateText(progress.filesPerSecond)} files/s`);
   if (progress.bytesPerSecond !== null) parts.push(`${bytesText(progress.bytesPerSecond)}/s`);
   if (progress.etaSeconds !== null && !isTerminalJobState(job.state)) {
     parts.push(`${durationText(progress.etaSeconds)} left`);
@@ -114,18 +120,24 @@ export function barText(job: Job, width: number): string {
   }
   const room = Math.min(30, width - text.length - 3);
   if (room < 8 || !known) return text.slice(0, Math.max(0, width));
-  const filled = Math.floor((room * done) / whole);
+  const filled = Math.min(room, Math.floor((room * done) / whole));
   return `[${'#'.repeat(filled)}${'.'.repeat(room - filled)}] ${text}`;
 }
 
 /** `90 of 200 files, 3 failed, 120 files/s, 12.3 MiB/s, 4.0 s left`. */
 export function progressText(progress: Progress): string {
   const parts = [`${countText(filesDone(progress))} of ${totalText(progress)} files`];
+  if (progress.bytesTotal !== null && progress.bytesTotal > 0) parts.push(amountText(progress));
   if (progress.filesFailed > 0) parts.push(`${countText(progress.filesFailed)} failed`);
   if (progress.filesPerSecond !== null) parts.push(`${rateText(progress.filesPerSecond)} files/s`);
   if (progress.bytesPerSecond !== null) parts.push(`${bytesText(progress.bytesPerSecond)}/s`);
   if (progress.etaSeconds !== null) parts.push(`${durationText(progress.etaSeconds)} left`);
   return parts.join(', ');
+}
+
+/** `12.3 of 100.0 MiB`, each with its own unit. */
+function amountText({ bytesDone, bytesTotal }: Progress): string {
+  return `${bytesText(bytesDone)} of ${bytesText(bytesTotal ?? 0)}`;
 }
 
 function filesDone(progress: Progress): number {

@@ -1,19 +1,13 @@
 import type { Command } from 'commander';
 import { type Job, jobSchema } from '../model/job.js';
-import {
-  DIALECTS,
-  type Dialect,
-  FLUSH_MODES,
-  type FlushMode,
-  PATHS_ARE,
-  type PathsAre,
-} from '../model/words.js';
+import { DIALECTS, FLUSH_MODES, PATHS_ARE } from '../model/words.js';
 import { CliError } from './cli-error.js';
 import {
+  bytes,
   choice,
   collect,
   parseLabels,
-  type ServiceOptions,
+  percent,
   seconds,
   urlOption,
   withService,
@@ -24,32 +18,18 @@ import { type FlushList, type FlushWishes, openList, sendList } from './flush-li
 import { writeJson, writeLine } from './output.js';
 import { givenPaths, namesAsBytes } from './path-source.js';
 import { parseBody, type ServiceClient } from './service-client.js';
+import type { SubmitOptions } from './submit-options.js';
+import { submitTransfer } from './submit-transfer.js';
 import { filesText, printable } from './text.js';
 import { waitAndReport } from './wait-and-report.js';
-
-export interface SubmitOptions extends ServiceOptions {
-  filesFrom?: string;
-  nul?: boolean;
-  directory?: string[];
-  include?: string[];
-  exclude?: string[];
-  cache?: string;
-  export?: string;
-  pathsAre?: PathsAre;
-  dialect?: Dialect;
-  mode?: FlushMode;
-  sync?: boolean;
-  label?: string[];
-  fileTimeout?: number;
-  deadline?: number;
-  wait: boolean;
-  waitTimeout?: number;
-  json?: boolean;
-}
 
 const HELP = `
 Without --export the paths are local ones: the mount table tells which cache, export and file they are. Files on
 several exports become one job each.
+
+With --transfer the paths are those of the node, and nothing is looked up here. A list then holds one
+SOURCE<TAB>DESTINATION per line, with -0 source and destination in turn, each ended by NUL; with --to it holds
+sources alone. A --directory becomes the directory that --to names.
 
 ${EXIT_HELP}
 
@@ -58,6 +38,8 @@ Examples:
   find /mnt/cache/run42 -name '*.h5' -print0 | writeback submit --files-from - -0
   writeback submit --cache projects --export /exp1 --label run=42 run42/out.0 run42/out.1
   writeback submit --cache projects --export /exp1 --directory run42 --exclude '**/*.tmp'
+  writeback submit --transfer --node n042 --limit 50M --to /lustre/run42 /local/run42/ckpt.*
+  writeback submit --transfer --node n042 --scr-file /local/scr/transfer.scr
   ids=$(writeback submit --no-wait --files-from list.txt) && writeback wait $ids`;
 
 export function registerSubmit(program: Command, context: CliContext): void {
@@ -79,6 +61,13 @@ export function registerSubmit(program: Command, context: CliContext): void {
     .addOption(choice('--dialect <dialect>', 'of a cache that is named by its address', DIALECTS))
     .addOption(choice('--mode <mode>', 'start flushes and poll them, or one call per file', FLUSH_MODES))
     .option('--sync', 'same as --mode sync')
+    .option('--transfer', 'have the agent of a node copy the files, instead of flushing them')
+    .option('--node <name>', 'with --transfer: the node that has the files')
+    .option('--to <dir>', 'with --transfer: copy into this directory; files keep their names')
+    .option('--scr-file <file>', 'with --transfer: what this SCR transfer file on the node lists')
+    .addOption(bytes('--limit <rate>', 'with --transfer: at most so many bytes per second, e.g. 50M'))
+    .addOption(percent('--cpu <percent>', 'with --transfer: at most so much of one CPU, e.g. 10'))
+    .option('--verify', 'with --transfer: read every copy again and compare')
     .option('-l, --label <key=value>', 'find the job by it later (repeatable)', collect)
     .addOption(seconds('--file-timeout <time>', 'give a file up this long after it was begun, e.g. 90s, 15m'))
     .addOption(seconds('--deadline <time>', 'give the rest up after this long, e.g. 2h'))
@@ -88,7 +77,10 @@ export function registerSubmit(program: Command, context: CliContext): void {
     .option('--json', 'print each job that ended as one line of JSON')
     .addHelpText('after', HELP)
     .action(async (files: string[], options: SubmitOptions) => {
-      context.setExitCode(await submit(context, files, options));
+      const run = options.transfer
+        ? submitTransfer(context, files, options, process.cwd())
+        : submit(context, files, options);
+      context.setExitCode(await run);
     });
 }
 
@@ -136,6 +128,10 @@ function checkOptions(files: readonly string[], options: SubmitOptions): void {
   const wrong = (sentence: string): never => {
     throw new CliError(`${sentence} (writeback submit --help shows how.)`, EXIT.usage);
   };
+  const { node, to, scrFile, limit, cpu, verify } = options;
+  if ([node, to, scrFile, limit, cpu, verify].some((value) => value !== undefined)) {
+    wrong('--node, --to, --scr-file, --limit, --cpu and --verify are about copies: they need --transfer.');
+  }
   if (files.length === 0 && options.filesFrom === undefined && options.directory === undefined) {
     wrong('Name files, or a list with --files-from, or a --directory.');
   }

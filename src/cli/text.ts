@@ -89,3 +89,14 @@ export function parseSeconds(text: string, option: string): number {
   }
   return seconds;
 }
+
+/** `1000`, `50M`, `1.5G` → bytes, by powers of 1024. @throws {CliError} usage, for anything else and for nothing above 0 */
+export function parseBytes(text: string, option: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?(?:\/s)?$/i.exec(text.trim());
+  const power = ['', 'K', 'M', 'G', 'T'].indexOf((match?.[2] ?? '').toUpperCase());
+  const bytes = match ? Math.round(Number(match[1]) * 1024 ** power) : Number.NaN;
+  if (!(bytes > 0) || !Number.isSafeInteger(bytes)) {
+    throw new CliError(`${option} takes bytes such as 500K, 50M or 1.5G, not "${text}".`, EXIT.usage);
+  }
+  return bytes;
+}

@@ -1,0 +1,166 @@
+import assert from 'node:assert/strict';
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdir, readdir, readFile, realpath, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import type { Job } from '../../src/model/job.js';
+import { runCli } from '../support/cli.js';
+import { startRedis } from '../support/redis.js';
+import { ended, getJob, type ServiceProcess, startService, testFolder, until } from './processes.js';
+
+const MIB = 1024 * 1024;
+const NODE = 'n042';
+
+interface Site {
+  api: ServiceProcess;
+  source: string;
+  destination: string;
+  startAgent(): Promise<ServiceProcess>;
+}
+
+async function startSite(t: TestContext): Promise<Site> {
+  const redis = await startRedis({ durable: true });
+  t.after(() => redis.stop());
+  const folder = await realpath(await testFolder(t));
+  const [source, destination] = [join(folder, 'local'), join(folder, 'parallel')];
+  await mkdir(source);
+  await mkdir(destination);
+  const config = {
+    redis: { url: redis.url },
+    worker: { lockSeconds: 2, stalledCheckSeconds: 1 },
+    agent: { sourceRoots: [source], destinationRoots: [destination] },
+  };
+  const api = await startService(t, config, ['--role', 'api']);
+  return {
+    api,
+    source,
+    destination,
+    startAgent: () => startService(t, config, ['--role', 'agent', '--node', NODE]),
+  };
+}
+
+async function hash(path: string): Promise<string> {
+  return createHash('sha256')
+    .update(await readFile(path))
+    .digest('hex');
+}
+
+test('an agent that is killed in mid-file goes on behind what was durable when it is started again', async (t) => {
+  const { api, source, destination, startAgent } = await startSite(t);
+  await writeFile(join(source, 'large'), randomBytes(16 * MIB));
+  await writeFile(join(source, 'small'), randomBytes(1000));
+  const agent = await startAgent();
+  const reply = await fetch(`${api.url}/v1/transfers`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({
+      node: NODE,
+      files: ['large', 'small'].map((name) => ({
+        source: join(source, name),
+        destination: join(destination, name),
+      })),
+      limits: { bytesPerSecond: 4 * MIB },
+      verify: true,
+    }),
+  });
+  assert.equal(reply.status, 202);
+  const { id } = (await reply.json()) as Job;
+  await until('half of it is durable', async () => (await getJob(api.url, id)).progress.bytesDone > 6 * MIB);
+  agent.kill('SIGKILL');
+  await agent.ended;
+  const before = (await getJob(api.url, id)).progress.bytesDone;
+  const [part] = (await readdir(destination)).filter((name) => name.endsWith('.part'));
+  assert.match(part ?? '', /^\.large\./);
+  await startAgent();
+  let least = Number.POSITIVE_INFINITY;
+  await until('it has ended', async () => {
+    const { state, progress } = await getJob(api.url, id);
+    least = Math.min(least, progress.bytesDone);
+    return state === 'succeeded';
+  });
+  assert.ok(before > 6 * MIB && least >= before, `${before} before, ${least} after`);
+  const job = await ended(api.url, id);
+  assert.deepEqual([job.progress.bytesTotal, job.progress.bytesDone], [16 * MIB + 1000, 16 * MIB + 1000]);
+  assert.deepEqual((await readdir(destination)).sort(), ['large', 'small']);
+  for (const name of ['large', 'small']) {
+    assert.equal(await hash(join(source, name)), await hash(join(destination, name)));
+  }
+});
+
+test('the command submits files, lists and directories, shows bytes, and a limit is changed while it copies', async (t) => {
+  const { api, source, destination, startAgent } = await startSite(t);
+  const { url } = api;
+  for (const name of ['a', 'b', 'c']) await writeFile(join(source, name), randomBytes(2 * MIB));
+  await mkdir(join(source, 'run'));
+  await writeFile(join(source, 'run/x.dat'), 'x');
+  await writeFile(join(source, 'run/y.tmp'), 'y');
+  const unserved = await runCli(
+    [
+      'submit',
+      '--transfer',
+      '--node',
+      NODE,
+      '--to',
+      destination,
+      '--limit',
+      '500K',
+      '--no-wait',
+      join(source, 'a'),
+    ],
+    { url },
+  );
+  assert.equal(unserved.code, 0, unserved.stderr);
+  const id = unserved.stdout.toString().trim();
+  assert.match((await getJob(url, id)).statusDetail ?? '', /No agent of node n042 is connected/);
+  await startAgent();
+  await until('bytes are moving', async () => (await getJob(url, id)).progress.bytesDone > 0);
+  const patched = await fetch(`${url}/v1/jobs/${id}`, {
+    method: 'PATCH',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ limits: { bytesPerSecond: null } }),
+  });
+  assert.equal(patched.status, 200);
+  assert.equal((await ended(url, id)).state, 'succeeded');
+  const late = await fetch(`${url}/v1/jobs/${id}`, {
+    method: 'PATCH',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ limits: { bytesPerSecond: 1000 } }),
+  });
+  assert.deepEqual([late.status, ((await late.json()) as { code: string }).code], [409, 'JOB_ENDED']);
+
+  const list = Buffer.from(`${source}/b\t${destination}/deep/b2\n${source}/c\t${destination}/c2\n`);
+  const run = await runCli(['submit', '--transfer', '--node', NODE, '--verify', '-f', '-'], {
+    url,
+    stdin: [list],
+    terminalColumns: 120,
+  });
+  assert.equal(run.code, 0, run.stderr);
+  assert.match(run.stdout.toString(), /succeeded: 2 of 2 files copied, 4\.0 MiB/);
+  assert.match(run.stderr, /4\.0 MiB of 4\.0 MiB/);
+  assert.equal(await hash(join(source, 'b')), await hash(join(destination, 'deep/b2')));
+
+  const directory = await runCli(
+    [
+      'submit',
+      '--transfer',
+      '--node',
+      NODE,
+      '-d',
+      join(source, 'run'),
+      '--exclude',
+      '*.tmp',
+      '--to',
+      `${destination}/run`,
+    ],
+    { url },
+  );
+  assert.equal(directory.code, 0, directory.stderr);
+  assert.deepEqual(await readdir(join(destination, 'run')), ['x.dat']);
+
+  const shown = await runCli(['jobs', '--node', NODE], { url });
+  assert.match(shown.stdout.toString(), /n042 +\(transfer\)/);
+  const wrong = await runCli(['submit', '--to', '/x', '/y'], { url });
+  assert.deepEqual([wrong.code, /need --transfer/.test(wrong.stderr)], [2, true]);
+  const nowhere = await runCli(['submit', '--transfer', '--to', '/x', '/y'], { url });
+  assert.deepEqual([nowhere.code, /needs --node/.test(nowhere.stderr)], [2, true]);
+});
