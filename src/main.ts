@@ -5,6 +5,7 @@ import { constants, hostname } from 'node:os';
 import { resolve } from 'node:path';
 import { CliError } from './cli/cli-error.js';
 import type { CliContext } from './cli/context.js';
+import type { DoctorCommandOptions, DoctorLine } from './cli/doctor.js';
 import { EXIT } from './cli/exit-codes.js';
 import { type RegisterCommand, runProgram } from './cli/program.js';
 import type { ServeCommandOptions } from './cli/serve.js';
@@ -61,6 +62,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<RegisterCommand>>> = {
   'flush-file': async () => (await import('./cli/flush-file.js')).registerFlushFile,
   'scr-transfer': async () => (await import('./cli/scr-transfer.js')).registerScrTransfer,
   simulate: async () => (await import('./cli/simulate.js')).registerSimulate,
+  doctor: async () => (await import('./cli/doctor.js')).registerDoctor(doctor),
   openapi: async () => (await import('./cli/openapi.js')).registerOpenapi(openApiYaml),
 };
 
@@ -157,7 +159,18 @@ function checkAgent({ sourceRoots, destinationRoots }: Config['agent']): void {
   );
 }
 
-async function readConfig(options: ServeCommandOptions, env: CliContext['env']): Promise<Config> {
+async function* doctor(
+  options: DoctorCommandOptions,
+  { env, signal }: CliContext,
+): AsyncGenerator<DoctorLine> {
+  const { timeout, ...overrides } = options;
+  const config = await readConfig(overrides, env);
+  const { diagnose } = await import('./doctor.js');
+  const searchPath = env.PATH ?? '';
+  yield* diagnose({ config, hostName: hostname(), searchPath, timeoutMs: timeout * 1000, signal });
+}
+
+async function readConfig(options: Partial<ServeCommandOptions>, env: CliContext['env']): Promise<Config> {
   const file = options.config ?? (env.WRITEBACK_CONFIG || undefined);
   let yamlText: string | undefined;
   if (file !== undefined) {

@@ -22,7 +22,8 @@ const ROOMS: Record<string, readonly string[]> = {
   cli: ['flush', 'scr', 'sim', 'model'],
   config: ['model'],
   serve: ['config', 'model', 'store', 'worker', 'api', 'metrics'],
-  main: ['config', 'model', 'flush', 'scr', 'sim', 'store', 'worker', 'api', 'cli', 'serve'],
+  doctor: ['config', 'model', 'nfs', 'store'],
+  main: ['config', 'model', 'flush', 'scr', 'sim', 'store', 'worker', 'api', 'cli', 'serve', 'doctor'],
 };
 
 /** What a room may use from outside: everything else is a decision to write down here and in the architecture document. */

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { constants } from 'node:fs';
 import { access, chmod, lstat, mkdir, open, readFile, realpath, rename, stat } from 'node:fs/promises';
+import { connect } from 'node:net';
 import { tmpdir, userInfo } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -314,7 +315,11 @@ async function answers(socket: string, pid: number, isTooLate: () => boolean): P
   throw new Error(`it was not ready in time (${last})`);
 }
 
-async function findServer({ serverPath, searchPath }: EmbeddedRedisOptions): Promise<string> {
+/** The program of a private Redis. @throws {EmbeddedRedisError} NOT_INSTALLED, with what to install */
+export async function findServer({
+  serverPath,
+  searchPath,
+}: Pick<EmbeddedRedisOptions, 'serverPath' | 'searchPath'>): Promise<string> {
   if (serverPath !== null) {
     if (await isExecutable(serverPath)) return serverPath;
     throw new EmbeddedRedisError('NOT_INSTALLED', `${serverPath} is not there, or is no program.`);
@@ -362,6 +367,25 @@ async function makeDataDir(path: string): Promise<string> {
   }
 }
 
+/** Where the private Redis of a data folder listens while it runs; null if it does not run. Makes nothing. */
+export async function runningSocket(dataDir: string): Promise<string | null> {
+  for (const folder of [dataDir, farFolder(dataDir)]) {
+    const socket = join(folder, 'redis.sock');
+    // One that was killed leaves its socket behind.
+    const answers = await new Promise<boolean>((resolve) => {
+      const connection = connect(socket, () => resolve(true));
+      connection.once('error', () => resolve(false)).once('connect', () => connection.destroy());
+    });
+    if (answers) return socket;
+  }
+  return null;
+}
+
+function farFolder(dataDir: string): string {
+  const digest = createHash('sha256').update(dataDir).digest('hex').slice(0, 16);
+  return join(tmpdir(), `writeback-${userInfo().uid}-${digest}`);
+}
+
 /**
  * In the data folder, or, where that makes too long an address for a socket, in a folder under the temporary one
  * whose name follows from it. Everybody may make a folder there: it must be ours.
@@ -370,8 +394,7 @@ async function socketPath(dataDir: string): Promise<string> {
   const simple = join(dataDir, 'redis.sock');
   if (Buffer.byteLength(simple) <= MAX_SOCKET_PATH_BYTES) return simple;
   const { uid } = userInfo();
-  const digest = createHash('sha256').update(dataDir).digest('hex').slice(0, 16);
-  const folder = join(tmpdir(), `writeback-${uid}-${digest}`);
+  const folder = farFolder(dataDir);
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const found = await lstat(folder);
   if (!found.isDirectory() || found.uid !== uid) {
