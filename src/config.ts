@@ -82,7 +82,7 @@ const workerSchema = z.strictObject({
     description: 'An export without work is kept mounted for this long.',
   }),
   metricsHost: z.string().min(1).default('127.0.0.1').meta({
-    description: 'Address on which a process with --role worker answers /metrics and /healthz.',
+    description: 'Address on which a process with --role worker or agent answers /metrics and /healthz.',
   }),
   metricsPort: port.nullable().default(null).meta({
     description:

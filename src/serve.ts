@@ -201,7 +201,7 @@ class RunningService implements Service {
     if (this.#metrics.work) this.#metrics.work.loads = () => this.#worker?.loads() ?? [];
   }
 
-  /** Last of all: a worker that answers works. */
+  /** For a role without an API. Last of all: a process that answers works. */
   async #startScrapes(): Promise<void> {
     const { config, version } = this.#settings;
     const { metricsHost: host, metricsPort: port } = config.worker;

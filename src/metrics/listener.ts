@@ -17,7 +17,7 @@ const MAX_CONNECTIONS = 64;
 const REQUEST_TIMEOUT_MS = 10_000;
 
 /**
- * What a worker, which has no API, answers: `/healthz` as long as the process lives, and `/metrics`.
+ * What a worker or an agent, which has no API, answers: `/healthz` as long as the process lives, and `/metrics`.
  * @throws the error of listen(2), e.g. EADDRINUSE
  */
 export async function listenForScrapes(options: ListenerOptions): Promise<Server> {
@@ -47,7 +47,7 @@ async function answer(
 ): Promise<void> {
   const path = url.split('?', 1)[0];
   if (path !== '/healthz' && path !== '/metrics') {
-    return send(reply, 404, 'text/plain; charset=utf-8', 'A worker has /healthz and /metrics.\n');
+    return send(reply, 404, 'text/plain; charset=utf-8', 'There are /healthz and /metrics.\n');
   }
   if (method !== 'GET' && method !== 'HEAD') {
     reply.setHeader('allow', 'GET, HEAD');
