@@ -31,7 +31,7 @@ const redisSchema = z.strictObject({
     .default(null)
     .meta({
       description:
-        'redis://, rediss:// (TLS) or unix:// URL of the Redis to use. Null: a private one is started with its data in dataDir.',
+        'redis://, rediss:// (TLS) or unix:// URL of the Redis to use, with user and password where it wants them. A certificate of an authority of your own is trusted if NODE_EXTRA_CA_CERTS names its file. Null: a private one is started with its data in dataDir.',
     }),
   cluster: z
     .boolean()
