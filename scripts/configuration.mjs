@@ -51,7 +51,7 @@ function typeName(property) {
   const name = values
     ? values.map((value) => `\`${value}\``).join(', ')
     : type === 'array'
-      ? `list of ${items.type}s`
+      ? `list of ${items.type ?? 'string'}s`
       : type;
   return property.anyOf?.some((choice) => choice.type === 'null') ? `${name} or null` : name;
 }
