@@ -1,7 +1,8 @@
 /**
  * `npm run demo [-- --keep] [--port N]`: the whole way once, from a fresh clone. A simulated HPC Cache over two
  * folders, the service with its worker and its private Redis, real files in the cache, a list sent over HTTP, and
- * the proof that the long-term store then has the same bytes. Ends with status 0 only if all of it is so.
+ * the proof that the long-term store then has the same bytes; then an agent that copies within a limit. Ends with
+ * status 0 only if all of it is so.
  */
 import { spawn } from 'node:child_process';
 import { createHash, randomFillSync } from 'node:crypto';
@@ -19,6 +20,9 @@ const EXPORT = '/projects';
 const READY_MS = 20_000;
 const STOP_MS = 20_000;
 const KIB = 1024;
+const NODE = 'demo-node';
+const TRANSFER_MEBIBYTES = [6, 4, 2];
+const LIMIT_MEBIBYTES = 4;
 
 const HELP = `npm run demo -- [options]
 
@@ -136,6 +140,11 @@ async function main() {
   const again = await Promise.all([cacheDir, filerDir].map((side) => checksums(side, [missing, full])));
   check(again[0].sums.join() === again[1].sums.join(), 'the retried files differ between cache and store');
 
+  say(`8. Files of a node are copied by its agent, at ${LIMIT_MEBIBYTES} MiB/s at most`);
+  const transferred = await transferFiles(built, folder, url, writeback);
+  console.log(`   measured: ${transferred.toFixed(2)} MiB/s, and the same SHA-256 on both sides`);
+  check(transferred <= LIMIT_MEBIBYTES * 1.05, 'the limit did not hold');
+
   say(`All as promised, in ${((Date.now() - startedAt) / 1000).toFixed(1)} s.`);
   showWaysOn(built, url, firstJob.id, secondJob.id, values.keep);
   if (values.keep) {
@@ -215,6 +224,55 @@ async function startCache(built, cacheDir, filerDir) {
   });
   cleanups.push(() => cache.close());
   return cache;
+}
+
+/** @returns MiB per second over the whole job */
+async function transferFiles(built, folder, url, writeback) {
+  const [local, parallel] = [join(folder, 'local'), join(folder, 'parallel')];
+  await mkdir(local);
+  await mkdir(parallel);
+  const names = TRANSFER_MEBIBYTES.map((_, i) => Buffer.from(`/checkpoint.${i}`));
+  for (const [i, name] of names.entries()) {
+    const bytes = Buffer.allocUnsafe(TRANSFER_MEBIBYTES[i] * KIB * KIB);
+    await writeFile(at(local, name), randomFillSync(bytes));
+  }
+  await startAgent(built, folder, local, parallel);
+  const files = names.map((name) => at(local, name).toString());
+  const wishes = ['--label', 'demo=transfer', '--limit', `${LIMIT_MEBIBYTES}M`, '--to', parallel];
+  const run = await writeback('submit', '--transfer', '--node', NODE, '--verify', ...wishes, ...files);
+  check(run.status === 0, `"writeback submit --transfer" ended with status ${run.status}, not 0`);
+  const both = await Promise.all([local, parallel].map((side) => checksums(side, names)));
+  check(both[0].sums.join() === both[1].sums.join(), 'a copied file differs from its source');
+  const [job] = await jobsWith(url, 'demo=transfer');
+  const seconds = (Date.parse(job.finishedAt) - Date.parse(job.startedAt)) / 1000;
+  return both[0].mebibytes / seconds;
+}
+
+/** An agent as it would run on a compute node, with the private Redis of the service, because it is the same host. */
+async function startAgent(built, folder, local, parallel) {
+  const agent = spawn(
+    process.execPath,
+    [join(built, 'main.js'), 'serve', '--role', 'agent', '--node', NODE],
+    {
+      env: {
+        ...cleanEnvironment(),
+        WRITEBACK_REDIS_URL: `unix://${encodeURI(join(folder, 'data', 'redis.sock'))}`,
+        WRITEBACK_AGENT_SOURCE_ROOTS: local,
+        WRITEBACK_AGENT_DESTINATION_ROOTS: parallel,
+      },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    },
+  );
+  let log = '';
+  agent.stderr.on('data', (data) => {
+    log = (log + data).slice(-8000);
+  });
+  const exited = once(agent, 'exit');
+  cleanups.push(() => stop(agent, exited));
+  const ready = await Promise.race([once(agent.stdout, 'data').then(() => true), exited.then(() => false)]);
+  if (ready) return;
+  console.error(log);
+  throw new DemoError('the agent ended');
 }
 
 /** Starts `writeback serve` and waits until it is ready. Its log is shown if it does not become so. */
