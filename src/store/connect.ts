@@ -1,7 +1,7 @@
 import { isIP } from 'node:net';
 import { Cluster, Redis, type RedisOptions } from 'ioredis';
 
-/** Where Redis is: `redis://`, `rediss://` (TLS), or `unix:///path` (our own child). */
+/** Where Redis is: `redis://`, `rediss://` (TLS), or `unix:///path` (with a password: `unix://:secret@localhost/path`). */
 export interface RedisTarget {
   /** With `cluster`, further nodes to ask may follow, separated by commas. */
   url: string;
@@ -89,7 +89,11 @@ function connect(target: RedisTarget, name: string, options: RedisOptions): Conn
 
 function addressOf(text: string): RedisOptions {
   const url = new URL(text.trim());
-  if (url.protocol === 'unix:') return { path: decodeURIComponent(url.pathname) };
+  const login: RedisOptions = {
+    ...(url.username ? { username: decodeURIComponent(url.username) } : {}),
+    ...(url.password ? { password: decodeURIComponent(url.password) } : {}),
+  };
+  if (url.protocol === 'unix:') return { path: decodeURIComponent(url.pathname), ...login };
   if (url.protocol !== 'redis:' && url.protocol !== 'rediss:')
     throw new TypeError(`a Redis URL begins with redis://, rediss:// or unix://, not ${url.protocol}`);
   const host = url.hostname.replace(/^\[(.*)\]$/, '$1');
@@ -100,8 +104,7 @@ function addressOf(text: string): RedisOptions {
     host: host || '127.0.0.1',
     port: url.port ? Number(url.port) : 6379,
     db,
-    ...(url.username ? { username: decodeURIComponent(url.username) } : {}),
-    ...(url.password ? { password: decodeURIComponent(url.password) } : {}),
+    ...login,
     ...(url.protocol === 'rediss:' ? { tls: isIP(host) ? {} : { servername: host } } : {}),
   };
 }

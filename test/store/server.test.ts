@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { BrokerError } from '../../src/model/errors.js';
+import { untilRedisAnswers } from '../../src/store/startup.js';
 import { openJobStore } from '../../src/store/store.js';
 import { bullWorker, manyPaths, NAS, NAS_QUEUE, openTestStore, result, submit, until } from './fixture.js';
 
@@ -102,6 +103,22 @@ test('a read-only replica is told as such', async () => {
   const { ok, warnings } = await t.store.health();
   assert.equal(ok, false);
   assert.match(warnings.join(), /replica.*primary/);
+  await t.close();
+});
+
+test('a Redis with a password takes it from the URL, on a unix socket too, and says that it wants one', async () => {
+  const t = await openTestStore();
+  await t.redis.client().config('SET', 'requirepass', 'secret');
+  const health = (url: string) =>
+    untilRedisAnswers({ url, cluster: false }, 1000, new AbortController().signal);
+  const locked = t.redis.url.replace('unix://', 'unix://:secret@localhost');
+  assert.equal((await health(locked)).ok, true);
+  await assert.rejects(health(t.redis.url), /does not answer: NOAUTH.*Give its password in the URL/);
+  await assert.rejects(health(locked.replace('secret', 'wrong')), (error: Error) => {
+    assert.match(error.message, /WRONGPASS/);
+    assert.doesNotMatch(error.message, /wrong@/);
+    return true;
+  });
   await t.close();
 });
 
