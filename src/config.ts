@@ -76,7 +76,7 @@ const workerSchema = z.strictObject({
   }),
   holdAfterSeconds: seconds.max(3600).default(10).meta({
     description:
-      'A cache that does not answer for this long is held: its queue waits and is tried again after 1 to 30 seconds.',
+      'A cache that does not answer for this long is held: its queue waits until the cache answers again, which is asked every second.',
   }),
   idleSessionSeconds: seconds.default(60).meta({
     description: 'An export without work is kept mounted for this long.',
