@@ -117,7 +117,8 @@ export async function startRedis(options: TestRedisOptions = {}): Promise<TestRe
     async stop() {
       for (const connection of clients) connection.disconnect();
       await kill();
-      await rm(dir, { recursive: true, force: true });
+      // A child that rewrites the AOF outlives its killed server for a moment and makes new files.
+      await rm(dir, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
     },
   };
 }
