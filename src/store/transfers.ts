@@ -109,24 +109,27 @@ export class TransferWork {
     return parts;
   }
 
-  /** Every part that may lie on storage of this node. */
-  async allParts(queue: string): Promise<StoredPart[]> {
+  /** Every part that may lie on storage of this node, but those of some jobs. */
+  async allParts(queue: string, except: ReadonlySet<string>): Promise<StoredPart[]> {
     const { redis, keys } = this.#commands;
     const stored = await redis.hgetallBuffer(keys.parts(queue));
+    const found = Object.entries(stored).map(([field, bytes]) => {
+      const colon = field.lastIndexOf(':');
+      return { jobId: field.slice(0, colon), index: Number(field.slice(colon + 1)), bytes };
+    });
     return Promise.all(
-      Object.entries(stored).map(async ([field, bytes]) => {
-        const colon = field.lastIndexOf(':');
-        const jobId = field.slice(0, colon);
-        const index = Number(field.slice(colon + 1));
-        const [state, byte] = await Promise.all([
-          redis.hget(keys.job(jobId), 'state'),
-          redis.getrangeBuffer(keys.states(jobId), index, index),
-        ]);
-        const fileState = stateOfByte(byte[0] ?? 0);
-        const open = fileState === 'pending' || fileState === 'active';
-        const over = !state || isTerminalJobState(state as JobState) || !open;
-        return { jobId, index, over, ...decodePart(bytes) };
-      }),
+      found
+        .filter(({ jobId }) => !except.has(jobId))
+        .map(async ({ jobId, index, bytes }) => {
+          const [state, byte] = await Promise.all([
+            redis.hget(keys.job(jobId), 'state'),
+            redis.getrangeBuffer(keys.states(jobId), index, index),
+          ]);
+          const fileState = stateOfByte(byte[0] ?? 0);
+          const open = fileState === 'pending' || fileState === 'active';
+          const over = !state || isTerminalJobState(state as JobState) || !open;
+          return { jobId, index, over, ...decodePart(bytes) };
+        }),
     );
   }
 

@@ -252,8 +252,8 @@ export class TransferAgent {
   async #cleanOnce(): Promise<void> {
     const { transfers } = this.#options.store;
     const inHand = new Set([...this.#items.items].map(({ jobId }) => jobId));
-    for (const part of await transfers.allParts(this.#queue)) {
-      if (!part.over || inHand.has(part.jobId)) continue;
+    for (const part of await transfers.allParts(this.#queue, inHand)) {
+      if (!part.over) continue;
       const destination = pathBytes(part.destination);
       try {
         for (const attemptId of part.attempts)

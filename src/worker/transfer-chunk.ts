@@ -66,11 +66,19 @@ export async function runTransferChunk(
       job,
       files.map(({ index }) => index),
     );
+    const attemptOf = ({ index }: ChunkFile): string => `${job.id}-${index}-${run.run}`;
+    // Known to the store before any is made, all at once: asking for each file would double the time of small ones.
+    for (const file of files) {
+      if (parts.has(file.index)) continue;
+      const destination = file.destination ?? '';
+      progress.set(file.index, { attempts: [attemptOf(file)], destination, durable: 0, source: '-' });
+    }
+    await progress.stored(signal);
     const one = async (file: ChunkFile): Promise<void> => {
       const transfer = {
         file,
         part: parts.get(file.index),
-        attempt: `${job.id}-${file.index}-${run.run}`,
+        attempt: attemptOf(file),
         roots,
         verify: job.options.verify,
         bufferBytes: deps.bufferBytes,

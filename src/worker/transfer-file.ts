@@ -160,8 +160,12 @@ async function tryOnce(transfer: FileTransfer, told: Told, signal: AbortSignal):
     durable: before?.durable ?? 0,
     source: look.version,
   };
-  await progress.stored(file.index, part, signal);
-  if (signal.aborted) return { outcome: 'interrupted', part };
+  // The name of a file that is begun for the first time is known to the store already.
+  if (transfer.part !== undefined) {
+    progress.set(file.index, part);
+    await progress.stored(signal);
+    if (signal.aborted) return { outcome: 'interrupted', part };
+  }
   if (before !== undefined && !(await adopt(transfer, before))) part.durable = 0;
   part.attempts = [attempt];
   const result = await copyFile(

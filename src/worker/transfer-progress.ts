@@ -50,17 +50,19 @@ export class TransferProgress {
     this.#parts.delete(index);
   }
 
-  /** Resolves when the store knows it, or when `signal` is aborted. */
-  async stored(index: number, part: Part, signal: AbortSignal): Promise<void> {
-    this.set(index, part);
+  /** Resolves when the store knows what was set, or when `signal` is aborted. */
+  async stored(signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return;
+    let leave = (): void => undefined;
     const aborted = new Promise<void>((resolve) => {
-      signal.addEventListener('abort', () => resolve(), { once: true });
+      leave = resolve;
+      signal.addEventListener('abort', leave, { once: true });
     });
     // The report under way does not have it yet; the next one, whoever sends it, does.
     await Promise.race([this.#sending, aborted]);
-    if (signal.aborted) return;
-    if (this.#parts.has(index)) this.#send();
+    if (!signal.aborted && this.#parts.size > 0) this.#send();
     await Promise.race([this.#sending, aborted]);
+    signal.removeEventListener('abort', leave);
   }
 
   /** Tells what was not told yet. Never rejects. */
