@@ -18,6 +18,8 @@ import { cancelJob } from './routes/cancel-job.js';
 import { getCache } from './routes/get-cache.js';
 import { getJob } from './routes/get-job.js';
 import { healthz } from './routes/healthz.js';
+import { listenToJob } from './routes/job-events.js';
+import { reportJob } from './routes/job-report.js';
 import { listCaches } from './routes/list-caches.js';
 import { listErrors } from './routes/list-errors.js';
 import { listFiles } from './routes/list-files.js';
@@ -99,6 +101,8 @@ export function buildApp(deps: ApiDeps): FastifyInstance {
     routes.route(patchJob(context));
     routes.route(listFiles(context));
     routes.route(listErrors(context));
+    routes.route(listenToJob(context));
+    routes.route(reportJob(context));
     routes.route(cancelJob(context));
     routes.route(retryJob(context));
     routes.route(listCaches(context));

@@ -55,6 +55,8 @@ interface Operation<Params extends z.ZodType, Query extends z.ZodType, Body exte
   };
   /** The handler reads the body itself, as it arrives. */
   streamsBody?: boolean;
+  /** False: no HEAD beside GET, because the whole answer would have to be made for it. */
+  exposeHeadRoute?: boolean;
   handler(
     request: FastifyRequest<{ Params: z.output<Params>; Querystring: z.output<Query>; Body: z.output<Body> }>,
     reply: FastifyReply,

@@ -27,6 +27,8 @@ export interface OperationDocs {
       description: string;
       headers?: Record<string, { description: string; example: string }>;
       example?: unknown;
+      /** Of an answer that is no JSON: media type → schema and example. */
+      content?: Record<string, { schema: z.ZodType; example: unknown }>;
     }
   >;
   /** INTERNAL goes without saying. */
@@ -121,7 +123,7 @@ function headerParameters({ headers = [] }: OperationDocs): Json[] {
 }
 
 function answers(generated: Record<string, Json>, docs: OperationDocs): Record<string, Json> {
-  return mapped(docs.responses, ({ description, headers, example }, status) => {
+  return mapped(docs.responses, ({ description, headers, example, content: streamed }, status) => {
     const content = generated[status]?.content as Record<string, Json> | undefined;
     const schema = content?.['application/json']?.schema;
     return {
@@ -130,6 +132,12 @@ function answers(generated: Record<string, Json>, docs: OperationDocs): Record<s
       // Copied, or the YAML of the document is full of anchors.
       ...(schema !== undefined && {
         content: { 'application/json': { schema: tidy(schema, true), example: structuredClone(example) } },
+      }),
+      ...(streamed && {
+        content: mapped(streamed, (media) => ({
+          schema: inputSchema(media.schema),
+          example: structuredClone(media.example),
+        })),
       }),
     };
   });

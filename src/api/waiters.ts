@@ -26,6 +26,19 @@ export class Waiters {
   ): Promise<void> {
     // A client that has left already would not tell again.
     if (this.#released || response.destroyed) return;
+    const place = this.enter(timeoutMs, response);
+    try {
+      await wait(place.signal);
+    } finally {
+      place.leave();
+    }
+  }
+
+  /**
+   * A place among those that wait, until `leave`. Its signal aborts as that of `run`.
+   * @throws {BrokerError} TOO_MANY_WAITERS
+   */
+  enter(timeoutMs: number, response: ServerResponse): { signal: AbortSignal; leave: () => void } {
     if (this.#waiting.size >= this.#max) {
       throw new BrokerError(
         'TOO_MANY_WAITERS',
@@ -38,13 +51,13 @@ export class Waiters {
     const timer = setTimeout(abort, timeoutMs);
     response.once('close', abort);
     this.#waiting.add(controller);
-    try {
-      await wait(controller.signal);
-    } finally {
+    if (this.#released || response.destroyed) abort();
+    const leave = () => {
       clearTimeout(timer);
       response.off('close', abort);
       this.#waiting.delete(controller);
-    }
+    };
+    return { signal: controller.signal, leave };
   }
 
   /** Everybody gets an answer now, and nobody waits any more. */

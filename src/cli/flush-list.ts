@@ -14,7 +14,7 @@ import { type Answer, parseBody, type ServiceClient } from './service-client.js'
 /** What a submission asks for apart from its files. */
 export type FlushWishes = Pick<
   FlushRequest,
-  'pathsAre' | 'dialect' | 'mode' | 'fileTimeoutSeconds' | 'deadlineSeconds' | 'labels'
+  'pathsAre' | 'dialect' | 'mode' | 'fileTimeoutSeconds' | 'deadlineSeconds' | 'conflict' | 'labels'
 >;
 
 interface Directory {
@@ -140,13 +140,23 @@ export class FlushList {
 }
 
 /** Posts one list: as it is, streamed, or with directories as JSON, which holds both. */
-export async function sendList(client: ServiceClient, part: ListPart, wishes: FlushWishes): Promise<Answer> {
+export async function sendList(
+  client: ServiceClient,
+  part: ListPart,
+  wishes: FlushWishes,
+  idempotencyKey: string,
+): Promise<Answer> {
+  const headers = { 'idempotency-key': idempotencyKey };
   const { cache, spool, directories } = part;
   const { labels, ...rest } = wishes;
   if (directories.length === 0) {
     const label = Object.entries(labels ?? {}).map(([key, value]) => `${key}=${value}`);
     const path = withQuery('/v1/flushes', { cache, export: part.export, delimiter: 'nul', ...rest, label });
-    return client.request('POST', path, { content: spool.content(), timeoutMs: ACCEPT_TIMEOUT_MS });
+    return client.request('POST', path, {
+      headers,
+      content: spool.content(),
+      timeoutMs: ACCEPT_TIMEOUT_MS,
+    });
   }
   if (spool.paths > MAX_JSON_PATHS || spool.bytes > MAX_JSON_BYTES) {
     throw new CliError(
@@ -167,5 +177,5 @@ export async function sendList(client: ServiceClient, part: ListPart, wishes: Fl
     ...rest,
     labels,
   };
-  return client.request('POST', '/v1/flushes', { json, timeoutMs: ACCEPT_TIMEOUT_MS });
+  return client.request('POST', '/v1/flushes', { headers, json, timeoutMs: ACCEPT_TIMEOUT_MS });
 }

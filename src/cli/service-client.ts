@@ -21,6 +21,9 @@ const REQUEST_TIMEOUT_MS = 30_000;
 
 /** No answer: nobody there, or the connection broke or stayed silent. */
 export class ServiceUnreachable extends CliError {
+  /** The request may have reached the service. */
+  readonly arrived: boolean;
+
   /** @param arrived the request may have reached the service; what became of it is not known */
   constructor(url: string, what: string, arrived: boolean, cause: unknown) {
     const advice = arrived
@@ -28,6 +31,7 @@ export class ServiceUnreachable extends CliError {
       : 'Is it running? Start one with "writeback serve", or say where it is with --url or WRITEBACK_URL.';
     super(`No answer from the service at ${url}: ${what}. ${advice}`, EXIT.unavailable, { cause });
     this.name = 'ServiceUnreachable';
+    this.arrived = arrived;
   }
 }
 

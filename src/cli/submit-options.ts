@@ -1,5 +1,10 @@
 import type { Dialect, FlushMode, PathsAre } from '../model/words.js';
+import { CliError } from './cli-error.js';
 import type { ServiceOptions } from './client-options.js';
+import { EXIT } from './exit-codes.js';
+
+/** Narrower than what the service takes, and so short that there is room for what tells several exports apart. */
+const IDEMPOTENCY_KEY = /^[A-Za-z0-9._~:+/=@-]{1,100}$/;
 
 /** Only with `--transfer`. */
 export interface TransferOptions {
@@ -28,7 +33,18 @@ export interface SubmitOptions extends ServiceOptions, TransferOptions {
   label?: string[];
   fileTimeout?: number;
   deadline?: number;
+  idempotencyKey?: string;
+  join?: boolean;
   wait: boolean;
   waitTimeout?: number;
   json?: boolean;
+}
+
+/** @throws {CliError} usage */
+export function checkIdempotencyKey({ idempotencyKey }: SubmitOptions): void {
+  if (idempotencyKey === undefined || IDEMPOTENCY_KEY.test(idempotencyKey)) return;
+  throw new CliError(
+    '--idempotency-key takes 1 to 100 letters, digits or ._~:+/=@-, e.g. the id of a job of the scheduler.',
+    EXIT.usage,
+  );
 }

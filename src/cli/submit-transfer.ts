@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { type Job, jobSchema } from '../model/job.js';
 import { pathText } from '../model/pathname.js';
 import { CliError } from './cli-error.js';
@@ -6,8 +7,9 @@ import type { CliContext } from './context.js';
 import { EXIT, type ExitCode } from './exit-codes.js';
 import { writeJson, writeLine } from './output.js';
 import { givenPaths, namesAsBytes } from './path-source.js';
+import { sendSafely } from './send-safely.js';
 import { parseBody, type ServiceClient } from './service-client.js';
-import type { SubmitOptions } from './submit-options.js';
+import { checkIdempotencyKey, type SubmitOptions } from './submit-options.js';
 import { filesText, printable } from './text.js';
 import { type TransferDirectory, TransferList, type TransferWishes } from './transfer-list.js';
 import { waitAndReport } from './wait-and-report.js';
@@ -30,6 +32,7 @@ export async function submitTransfer(
     verify: options.verify ?? false,
     fileTimeoutSeconds: options.fileTimeout,
     deadlineSeconds: options.deadline,
+    conflict: options.join ? 'join' : undefined,
     labels: parseLabels(options.label),
   };
   const json = options.json ?? false;
@@ -49,7 +52,9 @@ export async function submitTransfer(
       }
       const scrFile =
         options.scrFile === undefined ? null : pathText(list.absolute(Buffer.from(options.scrFile)));
-      const job = parseBody(jobSchema, (await list.send(client, wishes, found, scrFile)).body);
+      const key = options.idempotencyKey ?? randomUUID();
+      const send = () => list.send(client, wishes, found, scrFile, key);
+      const job = parseBody(jobSchema, (await sendSafely(send, context.signal)).body);
       return await follow(context, client, job, options, json);
     } finally {
       await list.close();
@@ -116,6 +121,7 @@ function checkOptions(files: readonly string[], options: SubmitOptions): void {
     throw new CliError(`${sentence} (writeback submit --help shows how.)`, EXIT.usage);
   };
   const { filesFrom, directory, to, scrFile } = options;
+  checkIdempotencyKey(options);
   if (options.node === undefined) wrong('--transfer needs --node: whose agent is to copy.');
   const flushOnly = {
     cache: options.cache,

@@ -1,3 +1,4 @@
+import { createHash, randomUUID } from 'node:crypto';
 import type { Command } from 'commander';
 import { type Job, jobSchema } from '../model/job.js';
 import { DIALECTS, FLUSH_MODES, PATHS_ARE } from '../model/words.js';
@@ -14,11 +15,12 @@ import {
 } from './client-options.js';
 import type { CliContext } from './context.js';
 import { EXIT, EXIT_HELP, type ExitCode } from './exit-codes.js';
-import { type FlushList, type FlushWishes, openList, sendList } from './flush-list.js';
+import { type FlushList, type FlushWishes, type ListPart, openList, sendList } from './flush-list.js';
 import { writeJson, writeLine } from './output.js';
 import { givenPaths, namesAsBytes } from './path-source.js';
+import { sendSafely } from './send-safely.js';
 import { parseBody, type ServiceClient } from './service-client.js';
-import type { SubmitOptions } from './submit-options.js';
+import { checkIdempotencyKey, type SubmitOptions } from './submit-options.js';
 import { submitTransfer } from './submit-transfer.js';
 import { filesText, printable } from './text.js';
 import { waitAndReport } from './wait-and-report.js';
@@ -71,6 +73,8 @@ export function registerSubmit(program: Command, context: CliContext): void {
     .option('-l, --label <key=value>', 'find the job by it later (repeatable)', collect)
     .addOption(seconds('--file-timeout <time>', 'give a file up this long after it was begun, e.g. 90s, 15m'))
     .addOption(seconds('--deadline <time>', 'give the rest up after this long, e.g. 2h'))
+    .option('--idempotency-key <key>', 'the same key and list again give the same job, not another one')
+    .option('--join', 'take part in an identical job that has not ended, instead of making another one')
     .option('--no-wait', 'print the id of the job and return')
     .addOption(seconds('--wait-timeout <time>', 'return with status 124 after this long; the job goes on'))
     .addOption(urlOption())
@@ -103,6 +107,7 @@ async function submit(
     mode: options.sync ? 'sync' : options.mode,
     fileTimeoutSeconds: options.fileTimeout,
     deadlineSeconds: options.deadline,
+    conflict: options.join ? 'join' : undefined,
     labels: parseLabels(options.label),
   };
   const json = options.json ?? false;
@@ -111,7 +116,7 @@ async function submit(
     const list = await openList(context, client, options);
     try {
       await list.take(givenPaths(context, source, warn), names.slice(files.length));
-      const jobs = await submitAll(client, list, wishes, async (job) => {
+      const jobs = await submitAll(context, client, list, wishes, options.idempotencyKey, async (job) => {
         if (options.wait) tellAccepted(context, job, json);
         else if (json) await writeJson(context.stdout, job);
         else await writeLine(context.stdout, job.id);
@@ -145,21 +150,30 @@ function checkOptions(files: readonly string[], options: SubmitOptions): void {
   if ((options.include ?? options.exclude) !== undefined && options.directory === undefined) {
     wrong('--include and --exclude choose within a --directory.');
   }
+  checkIdempotencyKey(options);
   if (options.sync && options.mode === 'async') wrong('--sync and --mode async contradict each other.');
   if (!options.wait && options.waitTimeout !== undefined) wrong('--no-wait has no use for --wait-timeout.');
 }
 
 /** Posts every list; gives the ids of the jobs. Nothing was posted before all of them were read to their end. */
 async function submitAll(
+  context: CliContext,
   client: ServiceClient,
   list: FlushList,
   wishes: FlushWishes,
+  givenKey: string | undefined,
   onAccepted: (job: Job) => void | Promise<void>,
 ): Promise<string[]> {
   const ids: string[] = [];
-  for (const part of list.parts()) {
+  const parts = [...list.parts()];
+  const key = givenKey ?? randomUUID();
+  for (const part of parts) {
+    const partKey = parts.length === 1 ? key : `${key}.${digestOf(part)}`;
     try {
-      const job = parseBody(jobSchema, (await sendList(client, part, wishes)).body);
+      const job = parseBody(
+        jobSchema,
+        (await sendSafely(() => sendList(client, part, wishes, partKey), context.signal)).body,
+      );
       ids.push(job.id);
       await onAccepted(job);
     } catch (error) {
@@ -170,6 +184,11 @@ async function submitAll(
     }
   }
   return ids;
+}
+
+/** Each job of one list has a key of its own, the same whatever else is in the list and in which order. */
+function digestOf({ cache, export: path }: ListPart): string {
+  return createHash('sha256').update(`${cache}\0${path}`).digest('hex').slice(0, 16);
 }
 
 function tellAccepted(context: CliContext, job: Job, json: boolean): void {

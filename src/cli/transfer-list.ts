@@ -14,6 +14,7 @@ export interface TransferWishes {
   verify: boolean;
   fileTimeoutSeconds: number | undefined;
   deadlineSeconds: number | undefined;
+  conflict: 'join' | undefined;
   labels: Record<string, string>;
 }
 
@@ -88,13 +89,16 @@ export class TransferList {
     wishes: TransferWishes,
     directories: readonly TransferDirectory[],
     scrTransferFile: string | null,
+    idempotencyKey: string,
   ): Promise<Answer> {
+    const headers = { 'idempotency-key': idempotencyKey };
     const { node, bytesPerSecond, cpuPercent, verify, labels, ...times } = wishes;
     if (directories.length === 0 && scrTransferFile === null) {
       const label = Object.entries(labels).map(([key, value]) => `${key}=${value}`);
       const query = { node, bytesPerSecond, cpuPercent, verify: String(verify), ...times, label };
       const content = this.#content();
       return client.request('POST', withQuery('/v1/transfers', query), {
+        headers,
         content,
         timeoutMs: ACCEPT_TIMEOUT_MS,
       });
@@ -109,7 +113,7 @@ export class TransferList {
       ...times,
       labels,
     };
-    return client.request('POST', '/v1/transfers', { json, timeoutMs: ACCEPT_TIMEOUT_MS });
+    return client.request('POST', '/v1/transfers', { headers, json, timeoutMs: ACCEPT_TIMEOUT_MS });
   }
 
   close(): Promise<void> {

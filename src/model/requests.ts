@@ -11,6 +11,8 @@ import {
   JOB_KINDS,
   JOB_STATES,
   PATHS_ARE,
+  REPORT_FORMATS,
+  REPORT_SCOPES,
 } from './words.js';
 
 /** What requests may say. Every limit that a person meets stands in a description, and so in the OpenAPI document. */
@@ -365,6 +367,13 @@ export const fileListQuerySchema = z.strictObject({
     .meta({ description: 'Only files whose last error has this code.' }),
   cursor,
   limit: pageLimit(100, 1000),
+});
+
+export const reportQuerySchema = z.strictObject({
+  format: z.enum(REPORT_FORMATS).default('csv').meta({ description: 'The form of the document.' }),
+  scope: z.enum(REPORT_SCOPES).default('failed').meta({
+    description: '`failed`: what failed, expired or was canceled. `all`: every file.',
+  }),
 });
 
 export const jobParamsSchema = z.strictObject({

@@ -75,6 +75,10 @@ export type PathsAre = (typeof PATHS_ARE)[number];
 /** What becomes of a request when an identical job has not ended: it takes part in that one. */
 export const CONFLICT_WAYS = ['join'] as const;
 
+export const REPORT_FORMATS = ['csv', 'ndjson'] as const;
+/** Which files of a job a report tells of. */
+export const REPORT_SCOPES = ['failed', 'all'] as const;
+
 /** Where in a file's way an error arose. */
 export const PHASES = ['intake', 'mount', 'resolve', 'expand', 'flush', 'poll', 'copy', 'verify'] as const;
 export type Phase = (typeof PHASES)[number];

@@ -56,7 +56,7 @@ test('"Try it out" works for the operations of the page, under its content secur
   api.memory.caches.set('projects', structuredClone(CACHE_EXAMPLE));
   const { page } = browser;
   await page.goto(`${await api.listen()}/docs`);
-  await page.until(`document.querySelectorAll('.opblock').length === 14`);
+  await page.until(`document.querySelectorAll('.opblock').length === 18`);
   for (const step of STEPS) assert.equal(await tryOut(page, step), step.status, JSON.stringify(step));
   assert.deepEqual(page.errors, []);
   assert.equal(api.memory.jobs.length, 3);

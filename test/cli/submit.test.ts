@@ -247,6 +247,36 @@ describe('a refusal', () => {
     assert.match(run.stderr, /closed the connection\. It may have taken the request all the same/);
   });
 
+  test('that is none at first: the same request is sent again with the same key, until there is one', async () => {
+    const service = await ScriptedService.start((request, nth): Reply => {
+      if (request.method !== 'POST') return { json: jobOf('f1', 'succeeded', { filesSucceeded: 2 }) };
+      if (nth === 1) return { cut: true };
+      if (nth === 2)
+        return { ...problemOf(409, 'IDEMPOTENCY_KEY_IN_USE', 'Arriving'), headers: { 'retry-after': '0' } };
+      if (nth === 3) return problemOf(503, 'STORE_UNAVAILABLE', 'Away');
+      return { status: 202, json: jobOf('f1', 'queued') };
+    });
+    cleanups.push(() => service.close());
+    const run = await runCli(['submit', ...TARGET, '/a', '/b'], { url: service.url });
+    assert.equal(run.code, 0, run.stderr);
+    const keys = posted(service).map(({ headers }) => headers['idempotency-key']);
+    assert.equal(keys.length, 4);
+    assert.equal(new Set(keys).size, 1);
+    assert.match(String(keys[0]), /^[0-9a-f-]{36}$/);
+    assert.deepEqual(new Set(posted(service).map(({ body }) => body.toString())), new Set(['/a\0/b\0']));
+  });
+
+  test("for a key of one's own is asked for with it, and --join goes along", async () => {
+    const service = await acceptingService();
+    const options = ['--idempotency-key', 'slurm.42', '--join', '--no-wait'];
+    const run = await runCli(['submit', ...TARGET, ...options, '/a'], { url: service.url });
+    assert.equal(run.code, 0, run.stderr);
+    assert.equal(posted(service)[0]?.headers['idempotency-key'], 'slurm.42');
+    assert.equal(query(posted(service)[0]?.url).conflict, 'join');
+    const wrong = await runCli(['submit', ...TARGET, '--idempotency-key', 'a b', '/a'], { url: service.url });
+    assert.equal(wrong.code, 2);
+  });
+
   test('by nobody: status 69, and what to do', async () => {
     const service = await acceptingService();
     await service.close();

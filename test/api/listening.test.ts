@@ -1,0 +1,206 @@
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import type { Job, JobFile } from '../../src/model/job.js';
+import { openJobStore } from '../../src/store/store.js';
+import type { JobStore } from '../../src/store/types.js';
+import type { WorkStore } from '../../src/store/work.js';
+import { openWorkStore } from '../../src/store/work-store.js';
+import { finishAll, result } from '../store/fixture.js';
+import { type ApiTest, PROJECTS, SCRATCH, startApi } from '../support/api.js';
+import { startRedis, type TestRedis } from '../support/redis.js';
+
+/** Events and reports over HTTP and a real Redis; what a worker would do is done by hand. */
+
+const caches = [PROJECTS, SCRATCH];
+let redis: TestRedis;
+let store: JobStore;
+let work: WorkStore;
+let api: ApiTest;
+let base: string;
+
+before(async () => {
+  redis = await startRedis();
+  const common = { redis: { url: redis.url, cluster: false }, keyPrefix: 'api' };
+  store = await openJobStore({ ...common, caches });
+  work = openWorkStore(common);
+  api = startApi({ store, caches, limits: { waiters: 3 } });
+  base = await api.listen();
+});
+
+after(async () => {
+  await api?.close();
+  await Promise.all([store?.close(), work?.close()]);
+  await redis?.stop();
+});
+
+async function submit(body: string | Buffer): Promise<string> {
+  const { status, body: job } = await api.json({
+    method: 'POST',
+    url: '/v1/flushes?cache=scratch&export=/x&delimiter=nul',
+    headers: { 'content-type': 'text/plain' },
+    payload: body,
+  });
+  assert.equal(status, 202, JSON.stringify(job));
+  return (job as Job).id;
+}
+
+interface Event {
+  id: string;
+  event: string;
+  job: Job;
+}
+
+/** One connection: its events one by one, until the service ends it. */
+async function listen(id: string, lastEventId?: string) {
+  const controller = new AbortController();
+  const headers: Record<string, string> = lastEventId === undefined ? {} : { 'last-event-id': lastEventId };
+  const response = await fetch(`${base}/v1/jobs/${id}/events`, { headers, signal: controller.signal });
+  async function* events(): AsyncGenerator<Event> {
+    let text = '';
+    for await (const chunk of response.body ?? []) {
+      text += Buffer.from(chunk).toString();
+      for (let end = text.indexOf('\n\n'); end >= 0; end = text.indexOf('\n\n')) {
+        const fields = new Map(
+          text
+            .slice(0, end)
+            .split('\n')
+            .map((line) => [line.slice(0, line.indexOf(':')), line.slice(line.indexOf(':') + 2)]),
+        );
+        text = text.slice(end + 2);
+        const data = fields.get('data');
+        if (data !== undefined)
+          yield { id: fields.get('id') ?? '', event: fields.get('event') ?? '', job: JSON.parse(data) };
+      }
+    }
+  }
+  return { response, events: events(), leave: () => controller.abort() };
+}
+
+test('events tell the state, each change and the end, and then the connection ends', async () => {
+  const id = await submit('/a\0/b\0');
+  const { response, events } = await listen(id);
+  assert.equal(response.headers.get('content-type'), 'text/event-stream');
+  const first = (await events.next()).value as Event;
+  assert.deepEqual([first.event, first.job.id, first.job.state], ['job', id, 'queued']);
+  const run = await work.beginChunk(id, 0);
+  assert.ok(run);
+  const second = (await events.next()).value as Event;
+  assert.deepEqual([second.event, second.job.state], ['job', 'running']);
+  assert.notEqual(second.id, first.id);
+  await work.record(
+    run,
+    run.files.map((file) => result(file)),
+  );
+  const rest: Event[] = [];
+  for await (const event of events) rest.push(event);
+  const last = rest.at(-1) as Event;
+  assert.deepEqual([last.event, last.job.state, last.job.progress.filesSucceeded], ['end', 'succeeded', 2]);
+  // EventSource comes back by itself; 204 tells it to stop.
+  const again = await listen(id, last.id);
+  assert.equal(again.response.status, 204);
+  // Whoever knows an earlier state, or none, hears of the end.
+  for (const known of [first.id, undefined]) {
+    const late = await listen(id, known);
+    assert.equal(((await late.events.next()).value as Event).event, 'end');
+    assert.equal((await late.events.next()).done, true);
+  }
+});
+
+test('what the last event id names is not told again', async () => {
+  const id = await submit('/a\0');
+  const before = await listen(id);
+  const first = (await before.events.next()).value as Event;
+  before.leave();
+  const after = await listen(id, first.id);
+  await store.cancel(id);
+  const next = (await after.events.next()).value as Event;
+  assert.deepEqual([next.event, next.job.state], ['end', 'canceled']);
+});
+
+test('listeners are bounded together with those that wait, and leave their place when they go', async () => {
+  const id = await submit('/a\0');
+  const listeners = await Promise.all([listen(id), listen(id), listen(id)]);
+  await api.refused('TOO_MANY_WAITERS', { url: `/v1/jobs/${id}/events` });
+  const etag = (await api.json({ url: `/v1/jobs/${id}` })).headers.etag as string;
+  const waiting = { url: `/v1/jobs/${id}`, headers: { prefer: 'wait=5', 'if-none-match': etag } };
+  await api.refused('TOO_MANY_WAITERS', waiting);
+  listeners[0]?.leave();
+  for (;;) {
+    const another = await listen(id);
+    another.leave();
+    if (another.response.status === 200) break;
+  }
+  for (const { leave } of listeners) leave();
+});
+
+test('events of a job that is not there are refused, and HEAD makes nobody wait', async () => {
+  await api.refused('JOB_NOT_FOUND', { url: '/v1/jobs/nope/events' });
+  await api.refused('JOB_NOT_FOUND', { url: '/v1/jobs/nope/report' });
+  const id = await submit('/a\0');
+  const head = await api.app.inject({ method: 'HEAD', url: `/v1/jobs/${id}/events` });
+  assert.equal(head.statusCode, 405);
+});
+
+test('a service that ends lets its listeners go', async () => {
+  const other = startApi({ store, caches });
+  const address = await other.listen();
+  const id = await submit('/a\0');
+  const response = await fetch(`${address}/v1/jobs/${id}/events`);
+  const text = response.text();
+  await other.close();
+  assert.match(await text, /event: job/);
+});
+
+test('reports tell of every file, or of those that are not done, and can be read as what they are', async () => {
+  const paths = Array.from({ length: 2500 }, (_, i) => `/run/${i}`);
+  paths.push('=cmd|x', "'quoted", '-a,b "c"', 'two\nlines');
+  const id = await submit(
+    Buffer.concat([Buffer.from(`${paths.join('\0')}\0`), Buffer.from('caf\xe9\0', 'latin1')]),
+  );
+  await finishAll(work, id, 5, (file) => result(file, file.index % 100 === 0 ? { state: 'failed' } : {}));
+  const get = (query: string) => api.app.inject({ url: `/v1/jobs/${id}/report${query}` });
+
+  const all = await get('?format=ndjson&scope=all');
+  assert.equal(all.headers['content-type'], 'application/x-ndjson');
+  assert.equal(all.headers['content-disposition'], `attachment; filename="${id}-all.ndjson"`);
+  const files = all.body
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as JobFile);
+  assert.deepEqual(
+    files.map(({ path }) => path),
+    [...paths, 'caf\udce9'],
+  );
+
+  const failed = await get('');
+  assert.equal(failed.headers['content-type'], 'text/csv; charset=utf-8; header=present');
+  assert.equal(failed.headers['content-disposition'], `attachment; filename="${id}-failed.csv"`);
+  const rows = parseCsv(failed.body);
+  assert.deepEqual(
+    rows.slice(1).map(([index, path, state]) => [index, path, state]),
+    Array.from({ length: 26 }, (_, i) => [String(i * 100), i < 25 ? paths[i * 100] : "'=cmd|x", 'failed']),
+  );
+  assert.equal(rows[1]?.[11], 'ENOENT');
+
+  const csv = parseCsv((await get('?format=csv&scope=all')).body);
+  assert.equal(csv.length, 2506);
+  assert.ok(csv.every((row) => row.length === csv[0]?.length));
+  assert.deepEqual(
+    csv.slice(-5).map(([, path]) => path),
+    ["'=cmd|x", "''quoted", `'-a,b "c"`, 'two\nlines', 'caf\\udce9'],
+  );
+  await api.refused('VALIDATION', { url: `/v1/jobs/${id}/report?format=xlsx` });
+});
+
+/** A second, plain reader of RFC 4180. */
+function parseCsv(text: string): string[][] {
+  const rows: string[][] = [];
+  let row: string[] = [];
+  for (const [, quoted, bare, end] of text.matchAll(/(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\r\n)/g)) {
+    row.push(quoted === undefined ? (bare ?? '') : quoted.replaceAll('""', '"'));
+    if (end === ',') continue;
+    rows.push(row);
+    row = [];
+  }
+  return rows;
+}
