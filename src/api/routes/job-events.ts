@@ -56,6 +56,8 @@ A comment comes when nothing else did for 15 seconds. A connection that broke, o
       const place = waiters.enter(LONGEST_STREAM_MS, reply.raw);
       cutAfter(place.signal, reply.raw);
       reply.raw.once('close', place.leave);
+      // Kept alive after the last event, it would be waited for when the service ends.
+      reply.header('connection', 'close');
       // A proxy that gathers an answer before it passes it on would make this useless.
       reply.header('cache-control', 'no-store').header('x-accel-buffering', 'no');
       return sendStream(reply, TYPE, jobEvents(store, job, known, place.signal));
