@@ -1,3 +1,4 @@
+import { writeFileSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -5,6 +6,7 @@ import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import type { Job } from '../src/model/job.js';
+import { startGanesha } from '../test/support/ganesha.js';
 import { startRedis } from '../test/support/redis.js';
 import { bareEngine, fileName, loopbackTarget, syntheticFiles } from './latency.js';
 import {
@@ -16,18 +18,29 @@ import {
 } from './processes.js';
 
 /**
- * The way from the POST to the end of the job: API, Redis with an fsync per write, worker and cache are processes of
- * their own, against the engine alone on the same files. RFC 1813 COMMIT on a cache that answers at once, so that
- * what is measured is our own work and not the time a flush takes.
+ * The way from the POST to the end of the job: API, Redis with an fsync per write, worker and server are processes of
+ * their own, against the engine alone on the same files. RFC 1813 COMMIT, so that no time is spent waiting for a flush:
+ * on NFS-Ganesha with real files, and on a synthetic cache that answers faster than any server of files, which leaves
+ * nothing to measure but ourselves.
  */
 
-const EXPORT = '/synthetic';
+export const PATH_SERVERS = ['ganesha', 'synthetic'] as const;
+export type PathServer = (typeof PATH_SERVERS)[number];
+
+/** Where the files are. */
+interface FileServer {
+  exportPath: string;
+  ports: SimulatedPorts;
+  stop(): Promise<void>;
+}
+
 const IN_FLIGHT = 256;
 const PREFIX = 'bench';
 const POLL_EVERY_MS = 100;
 const JOB_TIMEOUT_MS = 900_000;
 
 export interface WholePathResult {
+  server: PathServer;
   files: number;
   bareEngineSeconds: number;
   /** From the first byte of the POST until the job shows its end. */
@@ -42,16 +55,35 @@ export interface WholePathResult {
   statusPollMs: { samples: number; p50: number; p99: number; max: number };
 }
 
-export async function benchWholePath(files: number): Promise<WholePathResult> {
-  const engine = await bareEngineSeconds(files);
+/** @returns why not, where the server cannot run */
+export async function benchWholePath(
+  server: PathServer,
+  files: number,
+): Promise<WholePathResult | { skip: string }> {
+  const opened = server === 'ganesha' ? await startGaneshaFiles(files) : await startSyntheticFiles(files);
+  if ('skip' in opened) return opened;
+  try {
+    return await measure(server, opened, files);
+  } finally {
+    await opened.stop();
+  }
+}
+
+async function measure(server: PathServer, fileServer: FileServer, files: number): Promise<WholePathResult> {
+  const { exportPath, ports } = fileServer;
+  const target = loopbackTarget(ports);
+  const list = (count: number) => syntheticFiles(count);
+  // Whoever comes first finds cold caches in the server and uncompiled code in V8: neither side should.
+  await bareEngine(target, exportPath, list(Math.min(files, 10_000)), 'rfc1813', IN_FLIGHT);
+  if (server === 'ganesha') await bareEngine(target, exportPath, list(files), 'rfc1813', IN_FLIGHT);
+  const engine = files / (await bareEngine(target, exportPath, list(files), 'rfc1813', IN_FLIGHT));
   const folder = await mkdtemp(join(tmpdir(), 'writeback-bench-'));
   const redis = await startRedis({ durable: true });
-  const cache = await startSyntheticCache(files, 0);
-  const programs: Program[] = [cache.program];
+  const programs: Program[] = [];
   const client = redis.client();
   try {
     const configFile = join(folder, 'config.yaml');
-    await writeFile(configFile, configuration(redis.url, cache.ports));
+    await writeFile(configFile, configuration(redis.url, ports));
     const serve = (role: string) => {
       const program = startProgram(['serve', '--role', role, '--config', configFile], {
         WRITEBACK_LOG_LEVEL: 'warn',
@@ -64,15 +96,13 @@ export async function benchWholePath(files: number): Promise<WholePathResult> {
     const worker = serve('worker');
     await worker.line(() => true);
 
+    const flushes = `${url}/v1/flushes?cache=bench&export=${exportPath}`;
+    // As the engine above, the service has worked before.
+    const { id: warmUp } = await post(flushes, Math.min(files, 10_000));
+    await untilEnd(`${url}/v1/jobs/${warmUp}`, []);
+
     const begin = performance.now();
-    const posted = await fetch(`${url}/v1/flushes?cache=bench&export=${EXPORT}`, {
-      method: 'POST',
-      headers: { 'content-type': 'text/plain' },
-      body: ReadableStream.from(listBlocks(files)),
-      duplex: 'half',
-    } as RequestInit);
-    if (posted.status !== 202) throw new Error(`POST: ${posted.status} ${await posted.text()}`);
-    const { id } = (await posted.json()) as Job;
+    const { id } = await post(flushes, files);
     const ingested = performance.now();
     const queuedBytes = await bytesOfJob(client, id);
     const polls: number[] = [];
@@ -85,6 +115,7 @@ export async function benchWholePath(files: number): Promise<WholePathResult> {
     const quantile = (q: number) =>
       round(polls[Math.min(polls.length - 1, Math.floor(polls.length * q))] ?? 0, 2);
     return {
+      server,
       files,
       bareEngineSeconds: round(engine, 2),
       httpToDoneSeconds: round(seconds, 2),
@@ -103,14 +134,28 @@ export async function benchWholePath(files: number): Promise<WholePathResult> {
   }
 }
 
-async function bareEngineSeconds(files: number): Promise<number> {
+async function startSyntheticFiles(files: number): Promise<FileServer> {
   const { program, ports } = await startSyntheticCache(files, 0);
-  try {
-    const rate = await bareEngine(loopbackTarget(ports), EXPORT, syntheticFiles(files), 'rfc1813', IN_FLIGHT);
-    return files / rate;
-  } finally {
-    await program.stop();
+  return { exportPath: '/synthetic', ports, stop: () => program.stop() };
+}
+
+async function startGaneshaFiles(files: number): Promise<FileServer | { skip: string }> {
+  const exportPath = await mkdtemp(join(tmpdir(), 'writeback-bench-files-'));
+  const remove = () => rm(exportPath, { recursive: true, force: true });
+  const started = await startGanesha({ exports: [{ path: exportPath }] });
+  if ('skip' in started) {
+    await remove();
+    return started;
   }
+  for (const { path } of syntheticFiles(files)) writeFileSync(join(exportPath, path), path);
+  return {
+    exportPath,
+    ports: { mount: started.mountPort, nfs: started.nfsPort },
+    async stop() {
+      await started.stop();
+      await remove();
+    },
+  };
 }
 
 function configuration(redisUrl: string, ports: SimulatedPorts): string {
@@ -139,6 +184,17 @@ function* listBlocks(files: number): Generator<Uint8Array> {
       lines = [];
     }
   }
+}
+
+async function post(url: string, files: number): Promise<Job> {
+  const posted = await fetch(url, {
+    method: 'POST',
+    headers: { 'content-type': 'text/plain' },
+    body: ReadableStream.from(listBlocks(files)),
+    duplex: 'half',
+  } as RequestInit);
+  if (posted.status !== 202) throw new Error(`POST: ${posted.status} ${await posted.text()}`);
+  return (await posted.json()) as Job;
 }
 
 async function untilEnd(url: string, polls: number[]): Promise<Job> {

@@ -91,7 +91,7 @@ function globsField(limits: ApiLimits, description: string, example: string) {
     .max(limits.globs)
     .optional()
     .meta({
-      description: `${description} At most ${limits.globs}, each ${limits.globBytes} bytes.`,
+      description: `${description} Matched component by component against the path below the directory: \`*\`, \`?\`, \`[a-z]\` and \`{a,b}\` within one, at most three \`*\` each, and \`**\` for any number of directories. At most ${limits.globs}, each ${limits.globBytes} bytes.`,
       examples: [[example]],
     });
 }
