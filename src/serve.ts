@@ -259,11 +259,7 @@ class RunningService implements Service {
     };
     await phase('worker', graceMs + WORKER_PHASE_MS, async () => this.#worker?.close(graceMs));
     await phase('agent', WORKER_PHASE_MS + PHASE_MS, async () => this.#agent?.close());
-    await phase('api', PHASE_MS, async () => {
-      // A connection that is kept alive without a request would be waited for.
-      this.#app?.server.closeIdleConnections();
-      await this.#app?.close();
-    });
+    await phase('api', PHASE_MS, async () => this.#app?.close());
     await phase('store', PHASE_MS, async () => {
       // To the last it is told how the end goes.
       this.#scrapes?.close();

@@ -10,6 +10,7 @@ import Fastify, {
 } from 'fastify';
 import { serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod';
 import { type BodyLimits, readJson } from './body.js';
+import { Connections } from './connections.js';
 import type { ApiDeps, RouteContext } from './deps.js';
 import { openApiOptions } from './openapi.js';
 import { refuseConnection, sendProblem } from './problem.js';
@@ -116,7 +117,11 @@ export function buildApp(deps: ApiDeps): FastifyInstance {
     done();
   });
 
-  app.addHook('preClose', async () => context.waiters.releaseAll());
+  const connections = new Connections(app.server);
+  app.addHook('preClose', async () => {
+    context.waiters.releaseAll();
+    connections.endWhenIdle();
+  });
   return app;
 }
 

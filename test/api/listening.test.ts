@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { after, before, test } from 'node:test';
 import type { Job, JobFile } from '../../src/model/job.js';
 import { openJobStore } from '../../src/store/store.js';
@@ -147,7 +149,12 @@ test('a service that ends lets its listeners go', async () => {
   const id = await submit('/a\0');
   const response = await fetch(`${address}/v1/jobs/${id}/events`);
   const text = response.text();
+  // As browsers do: a connection without a request.
+  const early = connect(Number(new URL(address).port), '127.0.0.1');
+  await once(early, 'connect');
+  const ended = once(early, 'close');
   await other.close();
+  await ended;
   assert.match(await text, /event: job/);
 });
 
