@@ -100,12 +100,12 @@ test('a list is read no faster than the store takes it', async (t) => {
 });
 
 test('waiting for the store is not taken for a slow sender', async (t) => {
-  const { api, open } = await listening(t, { limits: { uploadIdleSeconds: 0.1 } });
+  const { api, open } = await listening(t, { limits: { uploadIdleSeconds: 1 } });
   const clock = { waited: false };
   api.memory.addDelay = async () => {
     if (clock.waited) return;
     clock.waited = true;
-    await new Promise((resolve) => setTimeout(resolve, 500));
+    await new Promise((resolve) => setTimeout(resolve, 2500));
   };
   const request = open();
   request.end('/some/long/path/of/a/file\n'.repeat(40_000));
