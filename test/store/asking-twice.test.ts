@@ -145,10 +145,10 @@ test('a key whose request is still arriving is refused, and free again when that
 });
 
 test('a key is held for as long as its request arrives, and free soon after its process died', async () => {
-  const dying = await t.openStore({ idempotencyLeaseMs: 300 });
+  const dying = await t.openStore({ idempotencyLeaseMs: 2000 });
   const intake = dying.openIntake();
   await intake.claim('leased');
-  const leaseEnd = Date.now() + 900;
+  const leaseEnd = Date.now() + 3000;
   while (Date.now() < leaseEnd) {
     await assert.rejects(ask(t.store, ['/a'], { key: 'leased' }), code('IDEMPOTENCY_KEY_IN_USE'));
   }
