@@ -311,18 +311,19 @@ describe('privileged source ports', () => {
     const server = await serverOf(t);
     const target = targetOf(server, { privilegedPort: true });
     const module = new URL('../../src/nfs/export.js', import.meta.url);
+    // The build may lie in a folder that only its owner may enter: the rights go once it is loaded.
     const script = `
       const { NfsExport } = await import(${JSON.stringify(module.href)});
+      if (process.getuid() === 0) {
+        process.setgroups([]);
+        process.setgid(65_534);
+        process.setuid(65_534);
+      }
       const limit = { deadlineAt: Date.now() + 30_000 };
       await NfsExport.mount(${JSON.stringify(target)}, '/export', limit).catch(({ code, message }) => {
         console.log(code, message);
       });`;
-    const nobody = isRoot ? { uid: 65_534, gid: 65_534 } : {};
-    const { stdout, stderr } = await run(process.execPath, ['--input-type=module', '-e', script], {
-      ...nobody,
-      cwd: '/',
-    }).catch((error: { stdout: string; stderr: string }) => error);
-    if (/EACCES|permission denied/.test(stderr)) return t.skip('the build is not readable for others');
+    const { stdout } = await run(process.execPath, ['--input-type=module', '-e', script]);
     assert.match(stdout, /^AUTH_REFUSED .*CAP_NET_BIND_SERVICE.*privilegedPort/);
     assert.equal(server.calls.length, 0);
   });
