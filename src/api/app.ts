@@ -17,6 +17,7 @@ import { refuseConnection, sendProblem } from './problem.js';
 import { addRequestRules, refuseOtherMethods, setHeaders } from './request-rules.js';
 import { cancelJob } from './routes/cancel-job.js';
 import { getCache } from './routes/get-cache.js';
+import { getCacheHistory } from './routes/get-cache-history.js';
 import { getJob } from './routes/get-job.js';
 import { healthz } from './routes/healthz.js';
 import { listenToJob } from './routes/job-events.js';
@@ -108,6 +109,7 @@ export function buildApp(deps: ApiDeps): FastifyInstance {
     routes.route(retryJob(context));
     routes.route(listCaches(context));
     routes.route(getCache(context));
+    routes.route(getCacheHistory(context));
     routes.route(pauseCache(context));
     routes.route(resumeCache(context));
     routes.route(healthz(context));

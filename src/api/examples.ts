@@ -1,5 +1,5 @@
 import type { ApiErrorCode } from '../model/errors.js';
-import type { Cache, ErrorGroup, Job, JobFile } from '../model/job.js';
+import type { Cache, CacheHistory, ErrorGroup, Job, JobFile } from '../model/job.js';
 import { EXAMPLE_JOB_ID, type FlushRequest, type TransferRequest } from '../model/requests.js';
 
 /** Examples of the OpenAPI document. Tests check them against the schemas they stand beside. */
@@ -198,9 +198,19 @@ export const CACHE_EXAMPLE: Cache = {
   paused: false,
   pausedReason: null,
   limits: { inFlight: 256, filesPerSecond: null },
+  slotsLeased: 256,
   filesQueued: 576,
   filesActive: 256,
   jobsActive: 1,
+};
+
+export const CACHE_HISTORY_EXAMPLE: CacheHistory = {
+  items: [
+    { at: '2026-01-31T12:00:00.000Z', filesSucceeded: 52_110, filesFailed: 3, bytes: 13_340_160_000 },
+    { at: '2026-01-31T12:01:00.000Z', filesSucceeded: 18_400, filesFailed: 0, bytes: 4_710_400_000 },
+  ],
+  filesPerSecond: 831.2,
+  bytesPerSecond: 212_800_000,
 };
 
 /** One case of each refusal: what its `detail` says, and where it points. */

@@ -1,12 +1,13 @@
 import type { Command } from 'commander';
 import { z } from 'zod';
 import { type Cache, cacheSchema } from '../model/job.js';
+import { printable } from '../model/text.js';
 import { type ServiceOptions, urlOption, withService } from './client-options.js';
 import type { CliContext } from './context.js';
 import { EXIT } from './exit-codes.js';
 import { writeJson, writeLine } from './output.js';
 import { parseBody } from './service-client.js';
-import { printable, tableText } from './text.js';
+import { tableText } from './text.js';
 
 interface CachesOptions extends ServiceOptions {
   json?: boolean;

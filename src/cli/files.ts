@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { FILE_ERROR_CODES } from '../model/errors.js';
 import { type JobFile, jobFileSchema } from '../model/job.js';
 import { pathBytes } from '../model/pathname.js';
+import { bytesText, durationText, printable } from '../model/text.js';
 import { FILE_STATES, type FileState } from '../model/words.js';
 import { CliError } from './cli-error.js';
 import {
@@ -17,7 +18,6 @@ import { EXIT } from './exit-codes.js';
 import { listed } from './listing.js';
 import { write } from './output.js';
 import type { ServiceClient } from './service-client.js';
-import { bytesText, durationText, printable } from './text.js';
 
 interface FilesOptions extends ServiceOptions {
   state?: FileState[];

@@ -7,12 +7,13 @@ import type { FlushFile, FlushOptions, FlushOutcome } from '../flush/types.js';
 import type { FileError } from '../model/errors.js';
 import { PathList } from '../model/path-list.js';
 import { pathText } from '../model/pathname.js';
+import { durationText, filesText, printable, rateText } from '../model/text.js';
 import { DIALECTS, type Dialect, type FileState, PATHS_ARE, type PathsAre } from '../model/words.js';
 import { CliError } from './cli-error.js';
 import type { CliContext, CliOutput } from './context.js';
 import { EXIT } from './exit-codes.js';
 import { write } from './output.js';
-import { durationText, filesText, parseSeconds, printable, rateText } from './text.js';
+import { parseSeconds } from './text.js';
 
 /** No path of a list may be longer; what a server takes is less. */
 const MAX_PATH_BYTES = 65_536;

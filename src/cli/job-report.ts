@@ -1,11 +1,11 @@
 import { z } from 'zod';
 import { type ErrorGroup, errorGroupSchema, type Job } from '../model/job.js';
+import { bytesText, countText, durationText, filesText, printable, rateText } from '../model/text.js';
 import { isTerminalJobState } from '../model/words.js';
 import type { CliContext } from './context.js';
 import { EXIT, type ExitCode, exitCodeOfJob } from './exit-codes.js';
 import { writeJson, writeLine } from './output.js';
 import { parseBody, type ServiceClient } from './service-client.js';
-import { bytesText, countText, durationText, filesText, printable, rateText } from './text.js';
 
 const errorsSchema = z.object({ items: z.array(errorGroupSchema) });
 

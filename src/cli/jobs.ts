@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { type Job, jobSchema } from '../model/job.js';
+import { durationText, printable } from '../model/text.js';
 import { JOB_KINDS, JOB_STATES, type JobState } from '../model/words.js';
 import { CliError } from './cli-error.js';
 import {
@@ -16,7 +17,7 @@ import { EXIT } from './exit-codes.js';
 import { listed } from './listing.js';
 import { writeJson, writeLine } from './output.js';
 import type { ServiceClient } from './service-client.js';
-import { durationText, parseSeconds, printable, tableText } from './text.js';
+import { parseSeconds, tableText } from './text.js';
 
 interface JobsOptions extends ServiceOptions {
   state?: JobState[];

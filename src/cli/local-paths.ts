@@ -4,6 +4,7 @@ import { isIP } from 'node:net';
 import { join } from 'node:path';
 import type { Cache } from '../model/job.js';
 import { pathBytes, pathText } from '../model/pathname.js';
+import { printable } from '../model/text.js';
 import { CliError } from './cli-error.js';
 import { EXIT } from './exit-codes.js';
 import {
@@ -16,7 +17,6 @@ import {
   parseMountinfo,
   sameHost,
 } from './mountinfo.js';
-import { printable } from './text.js';
 
 /** A file or directory as the service must be told of it. */
 export interface ServicePath {

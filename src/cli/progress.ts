@@ -1,7 +1,7 @@
 import type { Job, Progress } from '../model/job.js';
+import { bytesText, countText, durationText, printable, rateText } from '../model/text.js';
 import { isTerminalJobState } from '../model/words.js';
 import type { CliContext, CliOutput } from './context.js';
-import { bytesText, countText, durationText, printable, rateText } from './text.js';
 
 /** Where the state of a job is shown while a command waits for it. */
 export interface ProgressView {

@@ -1,11 +1,11 @@
 import type { Command } from 'commander';
 import { jobSchema } from '../model/job.js';
+import { filesText } from '../model/text.js';
 import { jobPath, type ServiceOptions, seconds, urlOption, withService } from './client-options.js';
 import type { CliContext } from './context.js';
 import { EXIT, EXIT_HELP, type ExitCode } from './exit-codes.js';
 import { writeJson, writeLine } from './output.js';
 import { parseBody } from './service-client.js';
-import { filesText } from './text.js';
 import { waitAndReport } from './wait-and-report.js';
 
 interface RetryOptions extends ServiceOptions {

@@ -6,9 +6,9 @@ import {
 } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import { z } from 'zod';
+import { printable } from '../model/text.js';
 import { CliError } from './cli-error.js';
 import { EXIT } from './exit-codes.js';
-import { printable } from './text.js';
 
 /**
  * The HTTP side of every client command. It is node:http and not fetch because the service may refuse a long list

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { type Job, jobSchema } from '../model/job.js';
 import { pathText } from '../model/pathname.js';
+import { filesText, printable } from '../model/text.js';
 import { CliError } from './cli-error.js';
 import { parseLabels, withService } from './client-options.js';
 import type { CliContext } from './context.js';
@@ -10,7 +11,6 @@ import { givenPaths, namesAsBytes } from './path-source.js';
 import { sendSafely } from './send-safely.js';
 import { parseBody, type ServiceClient } from './service-client.js';
 import { checkIdempotencyKey, type SubmitOptions } from './submit-options.js';
-import { filesText, printable } from './text.js';
 import { type TransferDirectory, TransferList, type TransferWishes } from './transfer-list.js';
 import { waitAndReport } from './wait-and-report.js';
 

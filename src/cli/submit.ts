@@ -1,6 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto';
 import type { Command } from 'commander';
 import { type Job, jobSchema } from '../model/job.js';
+import { filesText, printable } from '../model/text.js';
 import { DIALECTS, FLUSH_MODES, PATHS_ARE } from '../model/words.js';
 import { CliError } from './cli-error.js';
 import {
@@ -22,7 +23,6 @@ import { sendSafely } from './send-safely.js';
 import { parseBody, type ServiceClient } from './service-client.js';
 import { checkIdempotencyKey, type SubmitOptions } from './submit-options.js';
 import { submitTransfer } from './submit-transfer.js';
-import { filesText, printable } from './text.js';
 import { waitAndReport } from './wait-and-report.js';
 
 const HELP = `

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Job, jobSchema } from '../model/job.js';
+import { durationText } from '../model/text.js';
 import { isTerminalJobState } from '../model/words.js';
 import { CliError } from './cli-error.js';
 import { EXIT } from './exit-codes.js';
@@ -11,7 +12,6 @@ import {
   ServiceProblem,
   ServiceUnreachable,
 } from './service-client.js';
-import { durationText } from './text.js';
 
 export interface WaitOptions {
   signal: AbortSignal;

@@ -170,9 +170,30 @@ export const cacheSchema = z
     paused: z.boolean(),
     pausedReason: z.string().nullable(),
     limits: z.object({ inFlight: count, filesPerSecond: z.number().nullable() }),
+    slotsLeased: count.meta({
+      description: 'Flushes that all workers together may have outstanding now, of `limits.inFlight`.',
+    }),
     filesQueued: count,
     filesActive: count,
     jobsActive: count,
   })
   .meta({ id: 'Cache' });
 export type Cache = z.infer<typeof cacheSchema>;
+
+export const cacheHistorySchema = z
+  .object({
+    items: z
+      .array(
+        z.object({
+          at: time.meta({ description: 'Begin of the minute.' }),
+          filesSucceeded: count,
+          filesFailed: count,
+          bytes: count.meta({ description: 'Sizes of the files that succeeded.' }),
+        }),
+      )
+      .meta({ description: 'The last 60 minutes, oldest first; the last one is still running.' }),
+    filesPerSecond: z.number().min(0).meta({ description: 'Files that ended, over the last minute.' }),
+    bytesPerSecond: z.number().min(0).meta({ description: 'Their bytes, over the last minute.' }),
+  })
+  .meta({ id: 'CacheHistory' });
+export type CacheHistory = z.infer<typeof cacheHistorySchema>;

@@ -1,8 +1,10 @@
 import type { CacheConfig } from '../model/cache.js';
 import { BrokerError } from '../model/errors.js';
-import type { Cache } from '../model/job.js';
+import type { Cache, CacheHistory } from '../model/job.js';
 import type { Commands } from './commands.js';
+import { cacheHistory, HISTORY_FIELDS } from './history.js';
 import { queueName } from './keys.js';
+import { slotsLeased } from './leases.js';
 import type { Queues } from './queue.js';
 import { readRegistry } from './registry.js';
 import type { CacheQueue } from './work.js';
@@ -38,6 +40,17 @@ export class Caches {
     return this.#show(await this.#find(name));
   }
 
+  async history(name: string): Promise<CacheHistory> {
+    const { queue } = await this.#find(name);
+    const { redis, keys } = this.#commands;
+    // Redis counts minutes by its own clock.
+    const [seconds, values] = await Promise.all([
+      redis.time().then(([seconds]) => Number(seconds)),
+      redis.hmget(keys.cache(queue), ...HISTORY_FIELDS),
+    ]);
+    return cacheHistory(values, seconds * 1000);
+  }
+
   async setPaused(name: string, paused: boolean, reason: string): Promise<Cache> {
     const known = await this.#find(name);
     // Our record first: should the second step fail, the sweeper makes BullMQ follow it.
@@ -61,7 +74,11 @@ export class Caches {
   }
 
   async #show({ queue, config, configured }: KnownCache): Promise<Cache> {
-    const row = await this.#commands.redis.hgetall(this.#commands.keys.cache(queue));
+    const { redis, keys } = this.#commands;
+    const [row, leases] = await Promise.all([
+      redis.hgetall(keys.cache(queue)),
+      redis.hvals(keys.leases(queue)),
+    ]);
     const paused = row.paused === '1';
     return {
       name: config.name,
@@ -75,6 +92,7 @@ export class Caches {
       paused,
       pausedReason: (paused && row.pausedReason) || null,
       limits: config.limits,
+      slotsLeased: slotsLeased(leases, Date.now()),
       filesQueued: Number(row.filesQueued ?? 0),
       filesActive: Number(row.filesActive ?? 0),
       jobsActive: Number(row.jobsActive ?? 0),

@@ -6,6 +6,7 @@ import { connectFailingFast, disconnect } from './connect.js';
 import { checkHealth } from './health.js';
 import { timeOfId } from './job-id.js';
 import { Keys, queueName } from './keys.js';
+import { slotsLeased } from './leases.js';
 import { readRegistry } from './registry.js';
 import type { StoreOptions } from './settings.js';
 
@@ -131,11 +132,7 @@ function addCache(gauges: CacheGauges, replies: [Error | null, unknown][]): void
   gauges.jobsActive += Number(row.jobsActive ?? 0);
   const madeAt = timeOfId(next[0] ?? '');
   if (madeAt !== null) gauges.nextJobAgeMs = Math.max(gauges.nextJobAgeMs, now - madeAt);
-  for (const lease of leases) {
-    // Slots, in use, wanted, end of the lease; see scripts/cache.ts.
-    const [slots = 0, inUse = 0, , endsAt = 0] = lease.split(' ').map(Number);
-    if (endsAt > now) gauges.slotsLeased += Math.max(slots, inUse);
-  }
+  gauges.slotsLeased += slotsLeased(leases, now);
   if (row.health === 'down') gauges.up = false;
   else if (row.health === 'up') gauges.up ??= true;
   gauges.held ||= row.holdTries !== undefined;

@@ -11,7 +11,7 @@ import type { FlushTarget, TransferTarget } from './types.js';
  *   {p}:job:<id>:details   hash    <chunk> → packed details; until then <chunk>.1 … <chunk>.n, and n in <chunk>:n
  *   {p}:job:<id>:errors    hash    n:<code> → count; s:<code>:<i> → sample
  *   {p}:job:<id>:runs      hash    <chunk> → run; d<directory> → run, :seq and :done; c<chunk> → its directory
- *   {p}:cache:<queue>      hash    health, pause, hold, counters of a cache; of a node, its agent and counters
+ *   {p}:cache:<queue>      hash    health, pause, hold, counters, last hour of a cache; of a node, its agent and counters
  *   {p}:parts:<queue>      hash    <job>:<file> → what an agent has copied of it so far (transfers.ts)
  *   {p}:leases:<queue>     hash    worker → slots it has and wants
  *   {p}:bucket:<queue>     hash    flush starts that may be taken

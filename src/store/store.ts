@@ -86,6 +86,7 @@ export async function openJobStore(options: JobStoreOptions): Promise<JobStore> 
       guarded(async () => Number((await redis.hget(keys.cache(nodeQueueName(node)), 'filesQueued')) ?? 0)),
     listCaches: () => guarded(() => caches.list()),
     getCache: (name) => guarded(() => caches.get(name)),
+    cacheHistory: (name) => guarded(() => caches.history(name)),
     pauseCache: (name, reason) => guarded(() => caches.setPaused(name, true, reason)),
     resumeCache: (name) => guarded(() => caches.setPaused(name, false, '')),
     health: () => checkHealth(redis),

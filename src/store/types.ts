@@ -2,6 +2,7 @@ import type { CacheConfig } from '../model/cache.js';
 import type { FileErrorCode } from '../model/errors.js';
 import type {
   Cache,
+  CacheHistory,
   ErrorGroup,
   FlushJobOptions,
   Job,
@@ -151,6 +152,8 @@ export interface JobStore {
   filesQueuedOn(node: string): Promise<number>;
   listCaches(): Promise<Cache[]>;
   getCache(name: string): Promise<Cache>;
+  /** The last hour, minute by minute. */
+  cacheHistory(name: string): Promise<CacheHistory>;
   pauseCache(name: string, reason: string): Promise<Cache>;
   resumeCache(name: string): Promise<Cache>;
   health(): Promise<StoreHealth>;

@@ -45,6 +45,7 @@ const STEPS: {
   { id: 'jobs-retryJob', fill: { id: 'f1' }, status: '409' },
   { id: 'caches-listCaches', status: '200' },
   { id: 'caches-getCache', status: '200' },
+  { id: 'caches-getCacheHistory', status: '200' },
   { id: 'caches-pauseCache', status: '200' },
   { id: 'caches-resumeCache', status: '200' },
   { id: 'service-healthz', status: '200' },

@@ -5,7 +5,13 @@ import { z } from 'zod';
 import { openApiDocument } from '../../src/api/openapi-document.js';
 import { problemSchema } from '../../src/api/problem.js';
 import { API_ERRORS, type ApiErrorCode } from '../../src/model/errors.js';
-import { cacheSchema, errorGroupSchema, jobFileSchema, jobSchema } from '../../src/model/job.js';
+import {
+  cacheHistorySchema,
+  cacheSchema,
+  errorGroupSchema,
+  jobFileSchema,
+  jobSchema,
+} from '../../src/model/job.js';
 import { apiLimitsSchema } from '../../src/model/limits.js';
 import { flushRequestSchema } from '../../src/model/requests.js';
 import { startApi } from '../support/api.js';
@@ -61,7 +67,7 @@ test('the service shows the document of its own limits', async (t) => {
 });
 
 test('every operation has a summary, a description, a tag, an example and its error answers', () => {
-  assert.equal(operations.length, 18);
+  assert.equal(operations.length, 19);
   assert.equal(new Set(operations.map(({ operation }) => operation.operationId)).size, operations.length);
   const tags = (document.tags as { name: string; description: string }[]).map(({ name }) => name);
   for (const { name, operation } of operations) {
@@ -139,6 +145,7 @@ test('examples are what the schemas say', () => {
     retryJob: jobSchema,
     listCaches: z.strictObject({ items: z.array(cacheSchema) }),
     getCache: cacheSchema,
+    getCacheHistory: cacheHistorySchema,
     pauseCache: cacheSchema,
     resumeCache: cacheSchema,
   };

@@ -144,6 +144,7 @@ describe('a change', () => {
     paused: true,
     pausedReason: 'upgrade',
     limits: { inFlight: 256, filesPerSecond: null },
+    slotsLeased: 0,
     filesQueued: 10,
     filesActive: 0,
     jobsActive: 1,

@@ -24,6 +24,7 @@ const CACHE: Cache = {
   paused: false,
   pausedReason: null,
   limits: { inFlight: 256, filesPerSecond: null },
+  slotsLeased: 0,
   filesQueued: 0,
   filesActive: 0,
   jobsActive: 0,

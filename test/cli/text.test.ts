@@ -1,15 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import {
-  bytesText,
-  countText,
-  durationText,
-  parseSeconds,
-  printable,
-  tableText,
-} from '../../src/cli/text.js';
+import { parseSeconds, tableText } from '../../src/cli/text.js';
 import { pathText } from '../../src/model/pathname.js';
+import { bytesText, countText, durationText, printable } from '../../src/model/text.js';
 
 test('no name can steer the terminal', () => {
   fc.assert(

@@ -1,5 +1,6 @@
+import { CACHE_HISTORY_EXAMPLE } from '../../src/api/examples.js';
 import { BrokerError, FILE_ERRORS } from '../../src/model/errors.js';
-import type { Cache, ErrorGroup, Job, JobFile, TransferLimits } from '../../src/model/job.js';
+import type { Cache, CacheHistory, ErrorGroup, Job, JobFile, TransferLimits } from '../../src/model/job.js';
 import { pathText } from '../../src/model/pathname.js';
 import { isTerminalJobState, type JobState } from '../../src/model/words.js';
 import { encodeEntry } from '../../src/store/entry.js';
@@ -193,6 +194,11 @@ export class MemoryStore implements JobStore {
     const cache = this.caches.get(name);
     if (!cache) throw new BrokerError('CACHE_NOT_FOUND', `There is no cache ${JSON.stringify(name)}.`);
     return cache;
+  }
+
+  async cacheHistory(name: string): Promise<CacheHistory> {
+    await this.getCache(name);
+    return CACHE_HISTORY_EXAMPLE;
   }
 
   async pauseCache(name: string, reason: string): Promise<Cache> {

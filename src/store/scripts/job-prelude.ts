@@ -50,6 +50,18 @@ local function count(delta)
   end
 end
 
+-- What ended in this minute, for the hour that the cache shows; see history.ts. The slot of an hour ago is taken over.
+local function remember(delta, bytes)
+  local succeeded, failed = (delta.s or 0) + (delta.c or 0), delta.f or 0
+  if succeeded + failed == 0 then return end
+  local minute = math.floor(now / 60000)
+  local slot = 'minute:' .. minute % 60
+  local known = redis.call('HGET', cache, slot) or ''
+  local m, s, f, b = known:match('^(%d+) (%d+) (%d+) (%d+)$')
+  if tonumber(m) ~= minute then s, f, b = 0, 0, 0 end
+  redis.call('HSET', cache, slot, string.format('%d %.0f %.0f %.0f', minute, s + succeeded, f + failed, b + bytes))
+end
+
 -- Everything that a reader may see goes through here. Progress is told at most four times a second per job.
 local function changed(state)
   redis.call('HINCRBY', job, 'rev', 1)
@@ -233,6 +245,7 @@ local function apply(chunk, updates, blob, sentence, codeList, samples)
   if accepted == 0 then return 0 end
   redis.call('SETRANGE', states, first, string.char(unpack(bytes)))
   count(delta)
+  remember(delta, bytesDone)
   countErrors(byCode)
   if bytesDone > 0 then redis.call('HINCRBY', job, 'bytesDone', string.format('%.0f', bytesDone)) end
   if faults > 0 then redis.call('HINCRBY', job, 'faults', faults) end
