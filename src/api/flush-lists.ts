@@ -1,13 +1,11 @@
 import { BrokerError } from '../model/errors.js';
 import { type ListDelimiter, PathList } from '../model/path-list.js';
 import { pathText } from '../model/pathname.js';
+import type { FileReader } from './intake-files.js';
 import { JsonPathError, jsonPath, textPath } from './json-path.js';
 
 /** One of the forms in which the paths of a request arrive. */
-export interface ListReader {
-  /** The paths that are complete with this chunk; they may share its memory. Must be read to its end. */
-  push(chunk: Uint8Array): Iterable<Uint8Array>;
-  end(): Iterable<Uint8Array>;
+export interface ListReader extends FileReader<Uint8Array> {
   /** Where the path that came out last stands: a JSON pointer, or `line 17`. */
   readonly where: string;
 }

@@ -4,6 +4,7 @@ import { PathList } from '../model/path-list.js';
 import { pathBytes } from '../model/pathname.js';
 import { type TransferFile, transferFileSchema } from '../model/requests.js';
 import type { FileEntry } from '../store/entry.js';
+import type { FileReader } from './intake-files.js';
 import { ValidationError } from './problem.js';
 
 /** Every byte of the two paths may be written as an escape of six. */
@@ -11,7 +12,7 @@ const ESCAPED_BYTES = 6;
 const ENVELOPE_BYTES = 1024;
 
 /** `application/x-ndjson` of a transfer: an object with `source`, `destination` and perhaps `size` per line. */
-export class TransferListReader {
+export class TransferListReader implements FileReader<FileEntry> {
   readonly #limits: ApiLimits;
   readonly #lines: PathList;
   readonly #utf8 = new TextDecoder('utf-8', { fatal: true });

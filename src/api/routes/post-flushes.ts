@@ -1,7 +1,6 @@
-import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { BrokerError } from '../../model/errors.js';
-import { type FlushJobOptions, jobSchema } from '../../model/job.js';
+import type { FlushJobOptions } from '../../model/job.js';
 import type { ApiLimits } from '../../model/limits.js';
 import { pathBytes } from '../../model/pathname.js';
 import {
@@ -10,27 +9,20 @@ import {
   flushQuerySchema,
   flushRequestSchema,
 } from '../../model/requests.js';
-import type { AcceptedJob, CommitOptions, DirectoryRequest, JobIntake, NewJob } from '../../store/types.js';
-import {
-  ACCEPTED_HEADERS,
-  IDEMPOTENCY_KEY_DOCS,
-  idempotencyKey,
-  onlyConflict,
-  sendAccepted,
-} from '../asking-twice.js';
-import { type BodyLimits, bodyChunks } from '../body.js';
-import { operation, type RouteContext } from '../deps.js';
+import type { AcceptedJob, DirectoryRequest, NewJob } from '../../store/types.js';
+import { onlyConflict } from '../asking-twice.js';
+import { bodyChunks } from '../body.js';
+import type { RouteContext } from '../deps.js';
 import { FLUSH_EXAMPLES, LIST_EXAMPLES, QUEUED_JOB_EXAMPLE } from '../examples.js';
-import { queueFull, takeFiles } from '../flush-intake.js';
 import { FlushJsonReader } from '../flush-json.js';
 import { NdjsonListReader, TextListReader } from '../flush-lists.js';
+import { checkedPaths } from '../flush-paths.js';
+import { commitOptions, type QueueRoom, queueRoom, takeBody } from '../intake-files.js';
+import { type JobRequest, JSON_TYPE, jobOperation, NDJSON_TYPE, uploadLimits } from '../job-intake.js';
 import { labelsOf } from '../labels.js';
 import { ValidationError, validationError } from '../problem.js';
-import { refuseWhileShuttingDown } from '../request-rules.js';
 import type { Target } from '../target.js';
 
-const JSON_TYPE = 'application/json';
-const NDJSON_TYPE = 'application/x-ndjson';
 const TEXT_TYPE = 'text/plain';
 /** Members of a JSON body other than `files`. */
 const REST_BYTES = 1024 * 1024;
@@ -52,92 +44,30 @@ export function postFlushes(context: RouteContext) {
   const bodySchema = flushRequestSchema(limits);
   const querySchema = flushQuerySchema(limits);
 
-  return operation({
-    method: 'POST',
+  return jobOperation(context, {
     url: '/v1/flushes',
-    streamsBody: true,
-    schema: {
-      operationId: 'createFlush',
-      tags: ['flushes'],
-      summary: 'Flush files',
-      description: describe(limits),
-      querystring: querySchema.partial(),
-      response: { 202: jobSchema },
-      'x-docs': {
-        headers: [
-          IDEMPOTENCY_KEY_DOCS,
-          {
-            name: 'Content-Encoding',
-            description:
-              '`gzip` for a compressed body, in every form. Limits count the bytes after decompression.',
-          },
-        ],
-        requestBody: {
-          required: true,
-          description: 'The request as JSON, or the list itself with the options in the query.',
-          content: {
-            [JSON_TYPE]: { schema: bodySchema, examples: FLUSH_EXAMPLES },
-            [TEXT_TYPE]: { schema: listSchema, examples: LIST_EXAMPLES.text },
-            [NDJSON_TYPE]: { schema: lineSchema, examples: LIST_EXAMPLES.ndjson },
-          },
-        },
-        responses: {
-          202: {
-            description: 'Accepted: the job survives a crash of the service and of its store from here on.',
-            headers: ACCEPTED_HEADERS,
-            example: QUEUED_JOB_EXAMPLE,
-          },
-        },
-        errors: [
-          'MALFORMED',
-          'ADDRESS_NOT_ALLOWED',
-          'CROSS_SITE',
-          'REQUEST_TIMEOUT',
-          'BODY_TOO_LARGE',
-          'TOO_MANY_FILES',
-          'UNSUPPORTED_MEDIA_TYPE',
-          'VALIDATION',
-          'EMPTY_LIST',
-          'PATH_TOO_LONG',
-          'UNKNOWN_CACHE',
-          'UNKNOWN_EXPORT',
-          'IDEMPOTENCY_KEY_IN_USE',
-          'IDEMPOTENCY_KEY_REUSED',
-          'JOB_GONE',
-          'QUEUE_FULL',
-          'STORE_UNAVAILABLE',
-          'SHUTTING_DOWN',
-        ],
-      },
+    operationId: 'createFlush',
+    tag: 'flushes',
+    summary: 'Flush files',
+    description: describe(limits),
+    querystring: querySchema.partial(),
+    content: {
+      [JSON_TYPE]: { schema: bodySchema, examples: FLUSH_EXAMPLES },
+      [TEXT_TYPE]: { schema: listSchema, examples: LIST_EXAMPLES.text },
+      [NDJSON_TYPE]: { schema: lineSchema, examples: LIST_EXAMPLES.ndjson },
     },
-    async handler(request, reply) {
-      refuseWhileShuttingDown(context);
-      const key = idempotencyKey(request.headers['idempotency-key']);
-      const intake = store.openIntake();
-      let job: AcceptedJob;
-      try {
-        const answered = key !== null && (await intake.claim(key));
-        job = isJson(request)
-          ? await fromJson(request, intake, answered)
-          : await fromList(request, intake, answered);
-      } catch (error) {
-        await intake.abort();
-        throw error;
-      }
-      return sendAccepted(reply, job);
-    },
+    example: QUEUED_JOB_EXAMPLE,
+    errors: ['ADDRESS_NOT_ALLOWED', 'UNKNOWN_CACHE', 'UNKNOWN_EXPORT'],
+    accept: (request) => (request.mediaType === JSON_TYPE ? fromJson(request) : fromList(request)),
   });
 
   /** `files` may stand before `cache`: what the request is about is known only at its end. */
-  async function fromJson(
-    request: FastifyRequest,
-    intake: JobIntake,
-    answered: boolean,
-  ): Promise<AcceptedJob> {
+  async function fromJson(arriving: JobRequest): Promise<AcceptedJob> {
+    const { request, intake } = arriving;
     const conflict = onlyConflict(request.query);
     const reader = new FlushJsonReader({ maxPathBytes: limits.pathBytes, maxRestBytes: REST_BYTES });
-    const chunks = bodyChunks(request.raw, bodyLimits(limits, limits.jsonBodyBytes, SEND_STREAMED));
-    await takeFiles(intake, chunks, reader, limits, Number.POSITIVE_INFINITY);
+    const chunks = bodyChunks(request.raw, uploadLimits(limits, limits.jsonBodyBytes, SEND_STREAMED));
+    await takeBody(intake, chunks, checkedPaths(reader, limits), limits, null);
     const parsed = bodySchema.safeParse(reader.rest());
     if (!parsed.success) throw validationError(parsed.error.issues, 'body');
     const body = parsed.data;
@@ -151,28 +81,26 @@ export function postFlushes(context: RouteContext) {
     }
     const target = await context.targets.resolve({ ...body, dialect: body.dialect });
     const join = (conflict ?? body.conflict) === 'join';
-    if (!answered && !join && intake.filesAdded > (await roomIn(target))) throw queueFull();
-    return intake.commit(newJob(target, body, directories, body.labels ?? {}), commitOptions(join));
+    const room = await roomIn(target, arriving, join);
+    if (intake.filesAdded > room.files) throw room.full();
+    return intake.commit(newJob(target, body, directories, body.labels ?? {}), commitOptions(join, limits));
   }
 
-  async function fromList(
-    request: FastifyRequest,
-    intake: JobIntake,
-    answered: boolean,
-  ): Promise<AcceptedJob> {
+  async function fromList(arriving: JobRequest): Promise<AcceptedJob> {
+    const { request, intake } = arriving;
     const query = requireQuery(request.query);
     const target = await context.targets.resolve({ ...query, dialect: query.dialect });
     const labels = labelsOf(query.label ?? [], limits);
     const job = newJob(target, query, [], labels);
-    const ndjson = mediaType(request) === NDJSON_TYPE;
+    const ndjson = arriving.mediaType === NDJSON_TYPE;
     const reader = ndjson
       ? new NdjsonListReader(limits.pathBytes)
       : new TextListReader(query.delimiter ?? 'newline', limits.pathBytes);
     const hint = 'Send the list in parts, each as a job of its own.';
-    const chunks = bodyChunks(request.raw, bodyLimits(limits, limits.streamedBodyBytes, hint));
+    const chunks = bodyChunks(request.raw, uploadLimits(limits, limits.streamedBodyBytes, hint));
     const join = query.conflict === 'join';
-    const room = answered || join ? Number.POSITIVE_INFINITY : await roomIn(target);
-    await takeFiles(intake, chunks, reader, limits, room);
+    const room = await roomIn(target, arriving, join);
+    await takeBody(intake, chunks, checkedPaths(reader, limits), limits, room);
     if (intake.filesAdded === 0) {
       throw new BrokerError(
         'EMPTY_LIST',
@@ -180,12 +108,7 @@ export function postFlushes(context: RouteContext) {
       );
     }
     for (const { code, message, count } of reader.warnings()) intake.warn(code, message, count);
-    return intake.commit(job, commitOptions(join));
-  }
-
-  /** Whether a request joins is known only when all of it was read: until then its cache may be full. */
-  function commitOptions(join: boolean): CommitOptions {
-    return join ? { join, queuedFilesAtMost: limits.queuedFilesPerCache } : {};
+    return intake.commit(job, commitOptions(join, limits));
   }
 
   function requireQuery(query: unknown): FlushQuery {
@@ -194,16 +117,16 @@ export function postFlushes(context: RouteContext) {
     return parsed.data;
   }
 
-  /** Files that the queue of the cache still takes; a cache without a queue is empty. */
-  async function roomIn(target: Target): Promise<number> {
-    try {
-      const { filesQueued } = await store.getCache(target.cache);
-      if (filesQueued >= limits.queuedFilesPerCache) throw queueFull();
-      return limits.queuedFilesPerCache - filesQueued;
-    } catch (error) {
-      if (error instanceof BrokerError && error.code === 'CACHE_NOT_FOUND') return limits.queuedFilesPerCache;
-      throw error;
-    }
+  /** A cache without a queue is empty. */
+  function roomIn({ cache }: Target, request: JobRequest, join: boolean): Promise<QueueRoom> {
+    return queueRoom('cache', request, join, limits, async () => {
+      try {
+        return (await store.getCache(cache)).filesQueued;
+      } catch (error) {
+        if (error instanceof BrokerError && error.code === 'CACHE_NOT_FOUND') return 0;
+        throw error;
+      }
+    });
   }
 
   function newJob(
@@ -257,25 +180,6 @@ To send a request again safely, give it an \`Idempotency-Key\`: the same key wit
 Nothing is accepted before all of it is good: a fault anywhere refuses the whole request, with its place. What only the cache can know (no such file, a directory, no permission) becomes the error of that file.
 
 Limits: ${limits.filesPerJob} files, ${limits.pathBytes} bytes per path, ${limits.streamedBodyBytes} bytes per streamed list, ${limits.uploadIdleSeconds} seconds without a byte, ${limits.uploadSeconds} seconds in all, ${limits.queuedFilesPerCache} files waiting per cache. All are configuration.`;
-}
-
-function bodyLimits(limits: ApiLimits, maxBytes: number, tooLargeHint: string): BodyLimits {
-  return {
-    maxBytes,
-    tooLargeHint,
-    idleMs: limits.uploadIdleSeconds * 1000,
-    totalMs: limits.uploadSeconds * 1000,
-  };
-}
-
-function mediaType(request: FastifyRequest): string {
-  return (request.headers['content-type'] ?? '').split(';', 1)[0]?.trim().toLowerCase() ?? '';
-}
-
-/** A request without a body has no type either; it is answered as an empty JSON body. */
-function isJson(request: FastifyRequest): boolean {
-  const type = mediaType(request);
-  return type === JSON_TYPE || type === '';
 }
 
 function checkedDirectory(

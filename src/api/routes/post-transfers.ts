@@ -1,7 +1,5 @@
-import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { BrokerError } from '../../model/errors.js';
-import { jobSchema } from '../../model/job.js';
 import type { ApiLimits } from '../../model/limits.js';
 import {
   type TransferQuery,
@@ -9,31 +7,17 @@ import {
   transferQuerySchema,
   transferRequestSchema,
 } from '../../model/requests.js';
-import type { FileEntry } from '../../store/entry.js';
-import type {
-  AcceptedJob,
-  CommitOptions,
-  DirectoryRequest,
-  JobIntake,
-  NewTransfer,
-} from '../../store/types.js';
-import {
-  ACCEPTED_HEADERS,
-  IDEMPOTENCY_KEY_DOCS,
-  idempotencyKey,
-  onlyConflict,
-  sendAccepted,
-} from '../asking-twice.js';
-import { type BodyLimits, bodyChunks, readJson } from '../body.js';
-import { operation, type RouteContext } from '../deps.js';
+import type { AcceptedJob, DirectoryRequest, NewTransfer } from '../../store/types.js';
+import { onlyConflict } from '../asking-twice.js';
+import { bodyChunks, readJson } from '../body.js';
+import type { RouteContext } from '../deps.js';
 import { TRANSFER_EXAMPLES, TRANSFER_JOB_EXAMPLE, TRANSFER_LIST_EXAMPLES } from '../examples.js';
+import { commitOptions, type QueueRoom, queueRoom, takeBody, takeFiles } from '../intake-files.js';
+import { type JobRequest, JSON_TYPE, jobOperation, NDJSON_TYPE, uploadLimits } from '../job-intake.js';
 import { labelsOf } from '../labels.js';
 import { ValidationError, validationError } from '../problem.js';
-import { refuseWhileShuttingDown } from '../request-rules.js';
 import { absolutePath, fileEntry, TransferListReader } from '../transfer-lists.js';
 
-const JSON_TYPE = 'application/json';
-const NDJSON_TYPE = 'application/x-ndjson';
 /** Parsed in one go, which stops the process for as long: what is longer is sent streamed. */
 const JSON_BODY_BYTES = 4 * 1024 * 1024;
 
@@ -44,94 +28,37 @@ export function postTransfers(context: RouteContext) {
   const querySchema = transferQuerySchema(limits);
   const jsonBytes = Math.min(JSON_BODY_BYTES, limits.jsonBodyBytes);
 
-  return operation({
-    method: 'POST',
+  return jobOperation(context, {
     url: '/v1/transfers',
-    streamsBody: true,
-    schema: {
-      operationId: 'createTransfer',
-      tags: ['transfers'],
-      summary: 'Copy files of a node',
-      description: describe(limits, jsonBytes),
-      querystring: querySchema.partial(),
-      response: { 202: jobSchema },
-      'x-docs': {
-        headers: [
-          IDEMPOTENCY_KEY_DOCS,
-          {
-            name: 'Content-Encoding',
-            description:
-              '`gzip` for a compressed body, in every form. Limits count the bytes after decompression.',
-          },
-        ],
-        requestBody: {
-          required: true,
-          description: 'The request as JSON, or the list itself with the options in the query.',
-          content: {
-            [JSON_TYPE]: { schema: bodySchema, examples: TRANSFER_EXAMPLES },
-            [NDJSON_TYPE]: { schema: z.string(), examples: TRANSFER_LIST_EXAMPLES },
-          },
-        },
-        responses: {
-          202: {
-            description: 'Accepted: the job survives a crash of the service and of its store from here on.',
-            headers: ACCEPTED_HEADERS,
-            example: TRANSFER_JOB_EXAMPLE,
-          },
-        },
-        errors: [
-          'MALFORMED',
-          'CROSS_SITE',
-          'REQUEST_TIMEOUT',
-          'BODY_TOO_LARGE',
-          'TOO_MANY_FILES',
-          'UNSUPPORTED_MEDIA_TYPE',
-          'VALIDATION',
-          'EMPTY_LIST',
-          'PATH_TOO_LONG',
-          'IDEMPOTENCY_KEY_IN_USE',
-          'IDEMPOTENCY_KEY_REUSED',
-          'JOB_GONE',
-          'QUEUE_FULL',
-          'STORE_UNAVAILABLE',
-          'SHUTTING_DOWN',
-        ],
-      },
+    operationId: 'createTransfer',
+    tag: 'transfers',
+    summary: 'Copy files of a node',
+    description: describe(limits, jsonBytes),
+    querystring: querySchema.partial(),
+    content: {
+      [JSON_TYPE]: { schema: bodySchema, examples: TRANSFER_EXAMPLES },
+      [NDJSON_TYPE]: { schema: z.string(), examples: TRANSFER_LIST_EXAMPLES },
     },
-    async handler(request, reply) {
-      refuseWhileShuttingDown(context);
-      const key = idempotencyKey(request.headers['idempotency-key']);
-      const intake = store.openIntake();
-      let job: AcceptedJob;
-      try {
-        const answered = key !== null && (await intake.claim(key));
-        job = await accept(request, intake, answered);
-      } catch (error) {
-        await intake.abort();
-        throw error;
-      }
-      return sendAccepted(reply, job);
-    },
+    example: TRANSFER_JOB_EXAMPLE,
+    errors: [],
+    accept,
   });
 
-  function accept(request: FastifyRequest, intake: JobIntake, answered: boolean): Promise<AcceptedJob> {
-    const type = (request.headers['content-type'] ?? '').split(';', 1)[0]?.trim().toLowerCase() ?? '';
-    if (type === NDJSON_TYPE) return fromList(request, intake, answered);
-    if (type === JSON_TYPE || type === '') return fromJson(request, intake, answered);
+  function accept(request: JobRequest): Promise<AcceptedJob> {
+    if (request.mediaType === NDJSON_TYPE) return fromList(request);
+    if (request.mediaType === JSON_TYPE) return fromJson(request);
     throw new BrokerError(
       'UNSUPPORTED_MEDIA_TYPE',
       'A transfer names sources and destinations: send application/json, or application/x-ndjson with one object per line.',
     );
   }
 
-  async function fromJson(
-    request: FastifyRequest,
-    intake: JobIntake,
-    answered: boolean,
-  ): Promise<AcceptedJob> {
+  async function fromJson(arriving: JobRequest): Promise<AcceptedJob> {
+    const { request, intake } = arriving;
     const conflict = onlyConflict(request.query);
     const hint = 'Send the list itself as application/x-ndjson, with the options in the query.';
-    const parsed = bodySchema.safeParse((await readJson(request.raw, bodyLimits(jsonBytes, hint))) ?? {});
+    const json = await readJson(request.raw, uploadLimits(limits, jsonBytes, hint));
+    const parsed = bodySchema.safeParse(json ?? {});
     if (!parsed.success) throw validationError(parsed.error.issues, 'body');
     const body = parsed.data;
     const directories = directoriesOf(body);
@@ -144,59 +71,35 @@ export function postTransfers(context: RouteContext) {
       );
     }
     const join = (conflict ?? body.conflict) === 'join';
-    await take(intake, files, answered || join ? Number.POSITIVE_INFINITY : await roomOn(body.node));
+    await takeFiles(intake, files, limits, await roomOn(body.node, arriving, join));
     return intake.commit(
       newJob(body, body.limits ?? {}, body.verify ?? false, directories, body.labels ?? {}),
-      commitOptions(join),
+      commitOptions(join, limits),
     );
   }
 
-  async function fromList(
-    request: FastifyRequest,
-    intake: JobIntake,
-    answered: boolean,
-  ): Promise<AcceptedJob> {
+  async function fromList(arriving: JobRequest): Promise<AcceptedJob> {
+    const { request, intake } = arriving;
     const parsed = querySchema.safeParse(request.query);
     if (!parsed.success) throw validationError(parsed.error.issues, 'parameters');
     const query: TransferQuery = parsed.data;
     const labels = labelsOf(query.label ?? [], limits);
     const reader = new TransferListReader(limits);
     const join = query.conflict === 'join';
-    const room = answered || join ? Number.POSITIVE_INFINITY : await roomOn(query.node);
+    const room = await roomOn(query.node, arriving, join);
     const hint = 'Send the list in parts, each as a job of its own.';
-    for await (const chunk of bodyChunks(request.raw, bodyLimits(limits.streamedBodyBytes, hint))) {
-      await take(intake, reader.push(chunk), room);
-    }
-    await take(intake, reader.end(), room);
+    const chunks = bodyChunks(request.raw, uploadLimits(limits, limits.streamedBodyBytes, hint));
+    await takeBody(intake, chunks, reader, limits, room);
     if (intake.filesAdded === 0) throw new BrokerError('EMPTY_LIST', 'The list has no file in it.');
     if (reader.blank > 0) intake.warn('BLANK_LINES', 'Empty lines of the list were ignored.', reader.blank);
-    return intake.commit(newJob(query, query, query.verify === 'true', [], labels), commitOptions(join));
+    return intake.commit(
+      newJob(query, query, query.verify === 'true', [], labels),
+      commitOptions(join, limits),
+    );
   }
 
-  /** Whether a request joins is known only when all of it was read: until then its node may have enough. */
-  function commitOptions(join: boolean): CommitOptions {
-    return join ? { join, queuedFilesAtMost: limits.queuedFilesPerCache } : {};
-  }
-
-  async function take(intake: JobIntake, files: Iterable<FileEntry>, room: number): Promise<void> {
-    for (const file of files) {
-      if (intake.filesAdded >= limits.filesPerJob) {
-        throw new BrokerError(
-          'TOO_MANY_FILES',
-          `The list has more than ${limits.filesPerJob} files. Send it in parts, each as a job of its own.`,
-        );
-      }
-      if (intake.filesAdded >= room) throw queueFull();
-      const full = intake.add(file);
-      if (full !== undefined) await full;
-    }
-  }
-
-  /** Files that the queue of the node still takes. */
-  async function roomOn(node: string): Promise<number> {
-    const room = limits.queuedFilesPerCache - (await store.filesQueuedOn(node));
-    if (room <= 0) throw queueFull();
-    return room;
+  function roomOn(node: string, request: JobRequest, join: boolean): Promise<QueueRoom> {
+    return queueRoom('node', request, join, limits, () => store.filesQueuedOn(node));
   }
 
   function directoriesOf(body: TransferRequest): DirectoryRequest[] {
@@ -239,23 +142,6 @@ export function postTransfers(context: RouteContext) {
       parentJobId: null,
     };
   }
-
-  function bodyLimits(maxBytes: number, tooLargeHint: string): BodyLimits {
-    return {
-      maxBytes,
-      tooLargeHint,
-      idleMs: limits.uploadIdleSeconds * 1000,
-      totalMs: limits.uploadSeconds * 1000,
-    };
-  }
-}
-
-function queueFull(): BrokerError {
-  return new BrokerError(
-    'QUEUE_FULL',
-    'More files wait for this node than the service keeps. Try again when some are done.',
-    { retryAfterSeconds: 30 },
-  );
 }
 
 function describe(limits: ApiLimits, jsonBytes: number): string {
