@@ -2,9 +2,10 @@ import type { Config } from './config.js';
 import type { CacheConfig } from './model/cache.js';
 import { examineAddress, type Finding } from './nfs/examination.js';
 import type { RedisTarget } from './store/connect.js';
-import { findServer, runningSocket } from './store/embedded-redis.js';
 import { examineStore } from './store/examination.js';
 import { type CacheGauges, openGaugeReader } from './store/gauges.js';
+import { runningSocket } from './store/redis-folder.js';
+import { findServer } from './store/redis-program.js';
 import { withoutPassword } from './store/startup.js';
 
 export interface DoctorSettings {

@@ -1,12 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import { constants } from 'node:fs';
-import { access, chmod, lstat, mkdir, open, readFile, realpath, rename, stat } from 'node:fs/promises';
-import { connect } from 'node:net';
-import { tmpdir, userInfo } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Redis } from 'ioredis';
+import { EmbeddedRedisError } from './embedded-redis-error.js';
+import { lastLines, makeDataDir, rotateLog, socketPath } from './redis-folder.js';
+import { findServer, type ServerSearch } from './redis-program.js';
 
 /**
  * A private Redis for a service on one host: a child on a unix socket, with its data in a folder of its own.
@@ -18,31 +17,14 @@ import { Redis } from 'ioredis';
  * the first and finds the second taken has met a server whose shell was killed: it is ended, then replaced.
  */
 
-export interface EmbeddedRedisOptions {
+export interface EmbeddedRedisOptions extends ServerSearch {
   /** Made if it is not there (mode 0700). */
   dataDir: string;
   fsync: 'always' | 'everysec';
-  /** Absolute path of the program, or null: searched in `searchPath`. */
-  serverPath: string | null;
-  /** Folders, as in $PATH. */
-  searchPath: string;
   /** For finding the lock, starting, and reading the data. */
   startTimeoutMs: number;
   /** Told when the server ended without being asked; it is started again, after a pause. */
   onCrash?(message: string): void;
-}
-
-export type EmbeddedRedisErrorCode = 'NOT_INSTALLED' | 'IN_USE' | 'NOT_STARTED';
-
-/** The message says what to do. */
-export class EmbeddedRedisError extends Error {
-  readonly code: EmbeddedRedisErrorCode;
-
-  constructor(code: EmbeddedRedisErrorCode, message: string, options?: { cause?: unknown }) {
-    super(message, options);
-    this.name = 'EmbeddedRedisError';
-    this.code = code;
-  }
 }
 
 export interface EmbeddedRedis {
@@ -56,10 +38,7 @@ export interface EmbeddedRedis {
 
 const EXIT_IN_USE = 75;
 const EXIT_LEFTOVER = 76;
-/** Longest path that fits sockaddr_un on every system we may meet (104 bytes on macOS, 108 on Linux), with NUL. */
-const MAX_SOCKET_PATH_BYTES = 100;
 const STOP_TIMEOUT_MS = 15_000;
-const LOG_BYTES_KEPT = 1024 * 1024;
 
 /**
  * $1 the owner's process id, $2 the server, then its arguments; runs in the data folder.
@@ -313,128 +292,6 @@ async function answers(socket: string, pid: number, isTooLate: () => boolean): P
     await delay(10);
   }
   throw new Error(`it was not ready in time (${last})`);
-}
-
-/** The program of a private Redis. @throws {EmbeddedRedisError} NOT_INSTALLED, with what to install */
-export async function findServer({
-  serverPath,
-  searchPath,
-}: Pick<EmbeddedRedisOptions, 'serverPath' | 'searchPath'>): Promise<string> {
-  if (serverPath !== null) {
-    if (await isExecutable(serverPath)) return serverPath;
-    throw new EmbeddedRedisError('NOT_INSTALLED', `${serverPath} is not there, or is no program.`);
-  }
-  const folders = [
-    ...searchPath.split(delimiter),
-    '/usr/local/bin',
-    '/usr/bin',
-    '/usr/sbin',
-    '/opt/homebrew/bin',
-  ];
-  for (const name of ['redis-server', 'valkey-server']) {
-    for (const folder of folders) {
-      const candidate = join(folder, name);
-      if (folder.startsWith('/') && (await isExecutable(candidate))) return candidate;
-    }
-  }
-  throw new EmbeddedRedisError(
-    'NOT_INSTALLED',
-    'There is no redis-server and no valkey-server on this machine. Install one of them: apt install redis-server (Debian, Ubuntu), dnf install redis or valkey (RHEL, Rocky, Fedora), zypper install redis or valkey (SUSE), apk add redis (Alpine), brew install redis (macOS). Or give a Redis by its URL.',
-  );
-}
-
-async function isExecutable(path: string): Promise<boolean> {
-  try {
-    await access(path, constants.X_OK);
-    return (await stat(path)).isFile();
-  } catch {
-    return false;
-  }
-}
-
-async function makeDataDir(path: string): Promise<string> {
-  try {
-    await mkdir(path, { recursive: true, mode: 0o700 });
-    await access(path, constants.R_OK | constants.W_OK | constants.X_OK);
-    return await realpath(path);
-  } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause);
-    throw new EmbeddedRedisError(
-      'NOT_STARTED',
-      `The data directory ${path} cannot be used: ${why}. Give another one that this user may write to.`,
-      { cause },
-    );
-  }
-}
-
-/** Where the private Redis of a data folder listens while it runs; null if it does not run. Makes nothing. */
-export async function runningSocket(dataDir: string): Promise<string | null> {
-  for (const folder of [dataDir, farFolder(dataDir)]) {
-    const socket = join(folder, 'redis.sock');
-    // One that was killed leaves its socket behind.
-    const answers = await new Promise<boolean>((resolve) => {
-      const connection = connect(socket, () => resolve(true));
-      connection.once('error', () => resolve(false)).once('connect', () => connection.destroy());
-    });
-    if (answers) return socket;
-  }
-  return null;
-}
-
-function farFolder(dataDir: string): string {
-  const digest = createHash('sha256').update(dataDir).digest('hex').slice(0, 16);
-  return join(tmpdir(), `writeback-${userInfo().uid}-${digest}`);
-}
-
-/**
- * In the data folder, or, where that makes too long an address for a socket, in a folder under the temporary one
- * whose name follows from it. Everybody may make a folder there: it must be ours.
- */
-async function socketPath(dataDir: string): Promise<string> {
-  const simple = join(dataDir, 'redis.sock');
-  if (Buffer.byteLength(simple) <= MAX_SOCKET_PATH_BYTES) return simple;
-  const { uid } = userInfo();
-  const folder = farFolder(dataDir);
-  await mkdir(folder, { recursive: true, mode: 0o700 });
-  const found = await lstat(folder);
-  if (!found.isDirectory() || found.uid !== uid) {
-    throw new EmbeddedRedisError(
-      'NOT_STARTED',
-      `${folder} does not belong to this user. Give a shorter data directory.`,
-    );
-  }
-  await chmod(folder, 0o700);
-  const socket = join(folder, 'redis.sock');
-  if (Buffer.byteLength(socket) > MAX_SOCKET_PATH_BYTES) {
-    throw new EmbeddedRedisError(
-      'NOT_STARTED',
-      `${socket} is too long for a socket. Give a shorter data directory.`,
-    );
-  }
-  return socket;
-}
-
-async function rotateLog(path: string): Promise<void> {
-  const size = await stat(path).then(
-    (found) => found.size,
-    () => 0,
-  );
-  if (size > LOG_BYTES_KEPT) await rename(path, `${path}.1`);
-}
-
-async function lastLines(path: string, lines: number): Promise<string> {
-  let file: Awaited<ReturnType<typeof open>> | undefined;
-  try {
-    file = await open(path);
-    const { size } = await file.stat();
-    const tail = Buffer.alloc(Math.min(size, 8192));
-    await file.read(tail, 0, tail.length, size - tail.length);
-    return tail.toString().trimEnd().split('\n').slice(-lines).join('\n');
-  } catch {
-    return '';
-  } finally {
-    await file?.close();
-  }
 }
 
 function lastBytes(child: ChildProcess, limit: number): () => string {

@@ -9,10 +9,10 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import {
   type EmbeddedRedis,
-  EmbeddedRedisError,
   type EmbeddedRedisOptions,
   startEmbeddedRedis,
 } from '../../src/store/embedded-redis.js';
+import { EmbeddedRedisError } from '../../src/store/embedded-redis-error.js';
 
 let folder: string;
 const running = new Set<EmbeddedRedis>();
