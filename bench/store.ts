@@ -1,3 +1,4 @@
+import { LOCAL_PRINCIPAL } from '../src/model/principal.js';
 import type { FileResult } from '../src/store/work.js';
 import { bullWorker, NAS_QUEUE, newJob, openTestStore, result } from '../test/store/fixture.js';
 
@@ -43,7 +44,7 @@ async function memory(): Promise<{ ours: number; bull: number }> {
 
 const rssBefore = process.memoryUsage.rss();
 let started = performance.now();
-const intake = t.store.openIntake();
+const intake = t.store.openIntake(LOCAL_PRINCIPAL);
 for (let i = 0; i < files; i++) {
   const full = intake.add(Buffer.from(pathOf(i)));
   // A stream gives way between its pieces, too.

@@ -9,6 +9,7 @@ import Fastify, {
   LogController,
 } from 'fastify';
 import { serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod';
+import { addAccessRules } from './access-rules.js';
 import { type BodyLimits, readJson } from './body.js';
 import { Connections } from './connections.js';
 import type { ApiDeps, RouteContext } from './deps.js';
@@ -81,6 +82,7 @@ export function buildApp(deps: ApiDeps): FastifyInstance {
     totalMs: limits.uploadSeconds * 1000,
   });
   addRequestRules(app, context);
+  addAccessRules(app, context);
 
   app.register(fastifySwagger, openApiOptions(deps.version));
   app.register(fastifySwaggerUi, {

@@ -3,7 +3,9 @@ import type { Logger } from 'pino';
 import type { z } from 'zod';
 import type { CacheConfig } from '../model/cache.js';
 import type { AdHocConfig, ApiLimits } from '../model/limits.js';
+import type { Principal } from '../model/principal.js';
 import type { JobStore } from '../store/types.js';
+import type { Access } from './access-rules.js';
 import type { OperationDocs } from './openapi.js';
 import type { Lookup, Targets } from './target.js';
 import type { Waiters } from './waiters.js';
@@ -20,9 +22,17 @@ export interface ApiDeps {
   shuttingDown: () => boolean;
   /** Shown at /metrics; absent: there is none. */
   metrics?: ApiMetrics;
+  /** Absent: no credential is configured, and every caller is the local principal. */
+  authenticate?: Authenticate;
   /** Default: the system's resolver (dns.lookup). */
   lookup?: Lookup;
 }
+
+/**
+ * Says who sends a request, by its field Authorization.
+ * @throws {BrokerError} UNAUTHENTICATED, PRINCIPAL_UNKNOWN, KEYS_UNAVAILABLE
+ */
+export type Authenticate = (authorization: string | undefined) => Promise<Principal>;
 
 export interface ApiMetrics {
   /** Of the text. */
@@ -42,6 +52,8 @@ export interface RouteContext extends ApiDeps {
 interface Operation<Params extends z.ZodType, Query extends z.ZodType, Body extends z.ZodType> {
   method: HTTPMethods;
   url: string;
+  /** Whom it is for. Below `/v1/jobs/:id` only those who see that job get as far as the handler. */
+  access: Access;
   schema: {
     operationId: string;
     tags: string[];
@@ -74,7 +86,8 @@ export function operation<
   Params extends z.ZodType = z.ZodType<unknown>,
   Query extends z.ZodType = z.ZodType<unknown>,
   Body extends z.ZodType = z.ZodType<unknown>,
->({ streamsBody = false, ...route }: Operation<Params, Query, Body>): RouteOptions {
+>({ streamsBody = false, access, ...route }: Operation<Params, Query, Body>): RouteOptions {
   // The cast is what the type provider would do: fastify validates by the very schemas the types come from.
-  return { ...route, config: { streamsBody } } as unknown as RouteOptions;
+  const schema = { ...route.schema, 'x-access': access };
+  return { ...route, schema, config: { streamsBody, access } } as unknown as RouteOptions;
 }

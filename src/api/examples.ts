@@ -35,6 +35,7 @@ export const LIST_EXAMPLES = {
 };
 
 export const JOB_EXAMPLE: Job = {
+  principal: 'alice',
   id: EXAMPLE_JOB_ID,
   kind: 'flush',
   state: 'running',
@@ -243,6 +244,14 @@ export const PROBLEM_EXAMPLES: Record<ApiErrorCode, { detail: string; pointer?: 
       '10.9.9.9 is neither an address of a configured cache nor within the networks that requests may name ("127.0.0.0/8", "::1/128"). The setting "adHoc.networks" of the service allows more; a cache that is used often belongs under "caches".',
     pointer: '/cache',
   },
+  UNAUTHENTICATED: {
+    detail: 'This service wants a credential: send "Authorization: Bearer TOKEN" with a token of it.',
+  },
+  PRINCIPAL_UNKNOWN: {
+    detail:
+      'The credential is valid, but its principal "mallory" stands nowhere in the configuration of the service.',
+  },
+  ROLE_TOO_LOW: { detail: 'This needs the role operate; the principal "alice" has the role submit.' },
   CROSS_SITE: { detail: 'A page of another site sent this request. Use a program, or the page at /docs.' },
   UNKNOWN_EXPORT: {
     detail: '"/exp9" is no export of the cache "projects"; it has "/exp1".',
@@ -275,6 +284,7 @@ export const PROBLEM_EXAMPLES: Record<ApiErrorCode, { detail: string; pointer?: 
   QUEUE_FULL: {
     detail: 'More files wait for this cache than the service keeps. Try again when some are done.',
   },
+  KEYS_UNAVAILABLE: { detail: 'The keys that sign credentials could not be read. Try again in a moment.' },
   STORE_UNAVAILABLE: { detail: 'The job store does not answer. Nothing was accepted; try again.' },
   SHUTTING_DOWN: { detail: 'The service is shutting down and takes no new work. Try again.' },
   INTERNAL: { detail: 'The request could not be answered. The log has the reason under the request id.' },

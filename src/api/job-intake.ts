@@ -64,6 +64,7 @@ export function jobOperation(context: RouteContext, { accept, ...docs }: JobOper
   return operation({
     method: 'POST',
     url: docs.url,
+    access: 'submit',
     streamsBody: true,
     schema: {
       operationId: docs.operationId,
@@ -99,7 +100,7 @@ export function jobOperation(context: RouteContext, { accept, ...docs }: JobOper
     async handler(request, reply) {
       refuseWhileShuttingDown(context);
       const key = idempotencyKey(request.headers['idempotency-key']);
-      const intake = context.store.openIntake();
+      const intake = context.store.openIntake(request.principal);
       let job: AcceptedJob;
       try {
         const answered = key !== null && (await intake.claim(key));

@@ -3,6 +3,7 @@ import { jsonSchemaTransform, jsonSchemaTransformObject } from 'fastify-type-pro
 import { z } from 'zod';
 import { API_ERRORS, type ApiErrorCode } from '../model/errors.js';
 import { EXAMPLE_JOB_ID } from '../model/requests.js';
+import type { Access } from './access-rules.js';
 import { PROBLEM_EXAMPLES } from './examples.js';
 import { PROBLEM_TYPE, problem } from './problem.js';
 
@@ -53,6 +54,23 @@ const TAGS = [
   { name: 'service', description: 'Health and description of the service itself.' },
 ];
 
+const SECURITY_SCHEMES = {
+  bearer: {
+    type: 'http' as const,
+    scheme: 'bearer',
+    description:
+      'A token that `writeback token create` made, or a JWT of an issuer that the service trusts. A service without any credential configured asks for none, and is reached from its own machine only.',
+  },
+};
+
+/** What every operation may answer, by whom it is for. */
+const ACCESS_ERRORS: Record<Access, readonly ApiErrorCode[]> = {
+  public: [],
+  submit: ['UNAUTHENTICATED', 'PRINCIPAL_UNKNOWN', 'KEYS_UNAVAILABLE'],
+  operate: ['UNAUTHENTICATED', 'PRINCIPAL_UNKNOWN', 'KEYS_UNAVAILABLE', 'ROLE_TOO_LOW'],
+  admin: ['UNAUTHENTICATED', 'PRINCIPAL_UNKNOWN', 'KEYS_UNAVAILABLE', 'ROLE_TOO_LOW'],
+};
+
 /** Options of @fastify/swagger. `version` is the version of the product. */
 export function openApiOptions(version: string): SwaggerOptions {
   return {
@@ -67,6 +85,8 @@ export function openApiOptions(version: string): SwaggerOptions {
       // Relative: "Try it out" calls the host that served the page, whatever it is called.
       servers: [{ url: '/', description: 'This service' }],
       tags: TAGS,
+      components: { securitySchemes: SECURITY_SCHEMES },
+      security: [{ bearer: [] }],
     },
     convertConstToEnum: false,
     transform: (input) => jsonSchemaTransform(input),
@@ -78,7 +98,7 @@ export function openApiOptions(version: string): SwaggerOptions {
       document.paths = mapped(document.paths, (methods, path) =>
         mapped(methods, (operation) => finish(path, operation)),
       );
-      document.components = { schemas: usedSchemas(document) };
+      document.components = { schemas: usedSchemas(document), securitySchemes: SECURITY_SCHEMES };
       return document as never;
     },
   };
@@ -86,8 +106,11 @@ export function openApiOptions(version: string): SwaggerOptions {
 
 /** An operation as @fastify/swagger makes it, and its documentation → the operation as the document has it. */
 function finish(path: string, generated: Json): Json {
-  const { operationId, tags, summary, description } = generated;
+  const { operationId, tags, summary } = generated;
   const docs = generated['x-docs'] as OperationDocs;
+  const access = generated['x-access'] as Access;
+  const needsMore = access !== 'public' && access !== 'submit';
+  const description = `${generated.description}${needsMore ? `\n\nNeeds the role \`${access}\`.` : ''}`;
   const parameters = [...parametersOf(generated), ...headerParameters(docs)];
   const body = docs.requestBody && { requestBody: requestBody(docs.requestBody) };
   return {
@@ -97,7 +120,11 @@ function finish(path: string, generated: Json): Json {
     description,
     ...(parameters.length > 0 && { parameters }),
     ...body,
-    responses: { ...answers(generated.responses as Record<string, Json>, docs), ...refusals(path, docs) },
+    ...(access === 'public' && { security: [] }),
+    responses: {
+      ...answers(generated.responses as Record<string, Json>, docs),
+      ...refusals(path, [...docs.errors, ...ACCESS_ERRORS[access]]),
+    },
   };
 }
 
@@ -143,8 +170,8 @@ function answers(generated: Record<string, Json>, docs: OperationDocs): Record<s
   });
 }
 
-function refusals(path: string, { errors }: OperationDocs): Record<string, Json> {
-  const codes: ApiErrorCode[] = [...errors, 'INTERNAL'];
+function refusals(path: string, errors: readonly ApiErrorCode[]): Record<string, Json> {
+  const codes = [...new Set<ApiErrorCode>([...errors, 'INTERNAL'])];
   const statuses = [...new Set(codes.map((code) => API_ERRORS[code].status))].sort();
   return Object.fromEntries(
     statuses.map((status) => [

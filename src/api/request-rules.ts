@@ -62,6 +62,7 @@ export function refuseOtherMethods(app: FastifyInstance): void {
         url,
         method: app.supportedMethods.filter((method) => !methods.has(method)),
         schema: { hide: true },
+        config: { access: 'public' },
         // Before the body is looked at: its type does not matter.
         onRequest: async (request, reply) => {
           reply.header('allow', allowed);

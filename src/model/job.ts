@@ -90,6 +90,7 @@ export const jobSchema = z
   .object({
     id: z.string(),
     kind: z.enum(JOB_KINDS),
+    principal: z.string().meta({ description: 'Whose job it is.' }),
     state: z.enum(JOB_STATES),
     paused: z.boolean().meta({ description: 'Its cache is paused; pausedReason says why.' }),
     pausedReason: z.string().nullable(),

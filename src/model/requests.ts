@@ -327,6 +327,9 @@ function pageLimit(standard: number, max: number) {
 }
 
 export const jobListQuerySchema = z.strictObject({
+  principal: z.string().min(1).max(128).optional().meta({
+    description: "Only jobs of this principal. Without the role `operate` only one's own are listed.",
+  }),
   kind: z.enum(JOB_KINDS).optional().meta({ description: 'Only jobs of this kind.' }),
   state: z
     .array(z.enum(JOB_STATES))

@@ -1,15 +1,16 @@
 import { createHash } from 'node:crypto';
 import type { Duplicates } from './dedup.js';
+import type { JobMeta } from './job-record.js';
 import type { NewJob } from './types.js';
 
 /**
- * What makes two requests the same: everything a job is, with its files and directories as sets. An address named by
+ * What makes two requests the same: everything a job is, whose it is included, with its files and directories as sets. An address named by
  * a request counts as what it names, not with what the configuration of the day says about such addresses.
  *
  * @param counted what is known of the list besides its different entries, e.g. how many stand in it twice
  */
 export async function fingerprint(
-  job: NewJob,
+  job: NewJob & Pick<JobMeta, 'principal' | 'identity'>,
   counted: Record<string, number>,
   entries: Duplicates,
 ): Promise<string> {

@@ -1,6 +1,7 @@
 import { BrokerError } from '../model/errors.js';
 import type { Job } from '../model/job.js';
 import { pathText } from '../model/pathname.js';
+import type { JobOwner } from '../model/principal.js';
 import { CHUNK_FILES, encodePaths } from './chunk-codec.js';
 import { type Commands, guarded, storeError } from './commands.js';
 import { Duplicates } from './dedup.js';
@@ -36,6 +37,7 @@ export class Intake implements JobIntake {
   readonly #retentionMs: number;
   readonly #idempotencyMs: number;
   readonly #leaseMs: number;
+  readonly #owner: JobOwner;
   readonly #load: (id: string) => Promise<Job>;
   readonly #id = newJobId();
   readonly #duplicates = new Duplicates();
@@ -64,6 +66,7 @@ export class Intake implements JobIntake {
     commands: Commands,
     queues: Queues,
     options: IntakeOptions,
+    owner: JobOwner,
     load: (id: string) => Promise<Job>,
   ) {
     this.#commands = commands;
@@ -71,6 +74,7 @@ export class Intake implements JobIntake {
     this.#retentionMs = options.retentionMs ?? DEFAULT_RETENTION_MS;
     this.#idempotencyMs = options.idempotencyMs ?? DEFAULT_IDEMPOTENCY_MS;
     this.#leaseMs = options.idempotencyLeaseMs ?? DEFAULT_IDEMPOTENCY_LEASE_MS;
+    this.#owner = owner;
     this.#load = load;
     // A client that sends slowly must not lose its first chunks.
     this.#refresh = setInterval(() => this.#prolong(), EXPIRES_AFTER_MS / 3);
@@ -139,7 +143,7 @@ export class Intake implements JobIntake {
     await Promise.allSettled(this.#writes);
     if (this.#chunks === 0 && this.#idempotencyKey === '') return;
     // The script leaves a job alone: the commit whose reply was lost may have made it one. What cannot be removed now expires.
-    await this.#commands.onIntake('wbAbort', this.#id, '-', this.#idempotencyKey).catch(() => {});
+    await this.#commands.onIntake('wbAbort', this.#id, '-', this.#askedKey).catch(() => {});
   }
 
   async #commit(
@@ -150,7 +154,7 @@ export class Intake implements JobIntake {
     if (this.#entries.length > 0) this.#writeChunk();
     if (this.#duplicateCount > 0 && !this.#answered) this.#writeDuplicates();
     const own = await fingerprint(
-      job,
+      { ...job, ...this.#ownership },
       { files: this.#files, unsized: this.#unsized, bytesKnown: this.#bytesKnown },
       this.#duplicates,
     );
@@ -164,7 +168,7 @@ export class Intake implements JobIntake {
       'wbCommit',
       this.#id,
       queue,
-      this.#idempotencyKey,
+      this.#askedKey,
       ...this.#commitArguments(job, queue, own, options),
     );
     const [result = '', id = ''] = (reply as Buffer[]).map(String);
@@ -191,15 +195,19 @@ export class Intake implements JobIntake {
     }
   }
 
+  /** What the job has of its owner for good. */
+  get #ownership(): Pick<JobMeta, 'principal' | 'identity'> {
+    return { principal: this.#owner.name, identity: this.#owner.identity };
+  }
+
+  /** Keys are each principal's own. No name of a principal has a space in it. */
+  get #askedKey(): string {
+    return this.#idempotencyKey === '' ? '' : `${this.#owner.name} ${this.#idempotencyKey}`;
+  }
+
   /** The reply of the script: what the key is, and of an answered one the job and its fingerprint. */
   async #claim(): Promise<string[]> {
-    const reply = await this.#commands.onIntake(
-      'wbClaim',
-      this.#id,
-      '-',
-      this.#idempotencyKey,
-      this.#leaseMs,
-    );
+    const reply = await this.#commands.onIntake('wbClaim', this.#id, '-', this.#askedKey, this.#leaseMs);
     return (reply as Buffer[]).map(String);
   }
 
@@ -330,7 +338,7 @@ export class Intake implements JobIntake {
     const { directories, ...meta } = job;
     const limits = job.kind === 'transfer' ? job.options.limits : null;
     return [
-      JSON.stringify(meta satisfies JobMeta),
+      JSON.stringify({ ...meta, ...this.#ownership } satisfies JobMeta),
       queue,
       JSON.stringify(registryEntry(job)),
       this.#files,
@@ -348,6 +356,7 @@ export class Intake implements JobIntake {
       join ? '1' : '0',
       queuedFilesAtMost ?? '',
       this.#idempotencyKey === '' ? '' : this.#idempotencyMs,
+      this.#owner.name,
       ...[...this.#warnings].flatMap(([code, { message, count }]) => [code, message, count ?? '']),
     ];
   }

@@ -1,4 +1,6 @@
+import type { Credential } from '../model/cache.js';
 import type { Job, JobWarning } from '../model/job.js';
+import { type JobOwner, LOCAL_PRINCIPAL, NO_QUOTAS } from '../model/principal.js';
 import { isTerminalJobState, type JobState } from '../model/words.js';
 import { averageRate, currentRate } from './rates.js';
 import type { FlushTarget, Revision, TransferTarget } from './types.js';
@@ -8,6 +10,9 @@ export type JobRow = Record<string, string>;
 
 /** What of a job never changes. Kept as JSON in the field `meta`. */
 export type JobMeta = (FlushTarget | TransferTarget) & {
+  principal: string;
+  /** Under which NFS calls are made for it; null: that of the cache. */
+  identity: Credential | null;
   labels: Record<string, string>;
   parentJobId: string | null;
 };
@@ -48,9 +53,25 @@ export function cacheShown(values: readonly (string | null)[]): CacheShown {
   };
 }
 
+/** A job of a version that knew no principals is the local one's. */
+export function parseMeta(json: string): JobMeta {
+  const stored = JSON.parse(json) as JobMeta;
+  return {
+    ...stored,
+    principal: stored.principal ?? LOCAL_PRINCIPAL.name,
+    identity: stored.identity ?? null,
+  };
+}
+
+/** Whoever had the job made, as it was then. */
+export function formerOwner(row: JobRow): JobOwner {
+  const { principal: name, identity } = jobMeta(row);
+  return { name, identity, quotas: NO_QUOTAS };
+}
+
 /** The limits of a transfer are those of now. */
 export function jobMeta(row: JobRow): JobMeta {
-  const meta = JSON.parse(row.meta ?? '{}') as JobMeta;
+  const meta = parseMeta(row.meta ?? '{}');
   if (meta.kind !== 'transfer') return meta;
   const limits = { bytesPerSecond: limit(row.limitBps), cpuPercent: limit(row.limitCpu) };
   return { ...meta, options: { ...meta.options, limits } };
@@ -74,6 +95,7 @@ export function jobFromRow(row: JobRow, cache: CacheShown, now: number = Date.no
   return {
     id: row.id ?? '',
     kind: meta.kind,
+    principal: meta.principal,
     paused,
     pausedReason: paused ? cache.pausedReason : null,
     statusDetail: statusDetail(row, meta, state, cache, now),

@@ -1,5 +1,6 @@
 import { BrokerError } from '../model/errors.js';
 import type { Job, TransferLimits } from '../model/job.js';
+import { LOCAL_PRINCIPAL } from '../model/principal.js';
 import { isTerminalJobState, type JobState } from '../model/words.js';
 import { CHUNK_FILES } from './chunk-codec.js';
 import type { Commands } from './commands.js';
@@ -47,6 +48,18 @@ export class Jobs {
     return gone
       ? new BrokerError('JOB_GONE', `Job ${id} has ended and its retention is over.`)
       : new BrokerError('JOB_NOT_FOUND', `There is no job ${id}.`);
+  }
+
+  async ownerOf(id: string): Promise<string> {
+    if (isJobId(id)) {
+      const { redis, keys } = this.#commands;
+      const [known, owner] = await redis.hmget(keys.job(id), 'id', 'principal');
+      // A job of a version that knew no principals has none.
+      if (known) return owner || LOCAL_PRINCIPAL.name;
+      const gone = await redis.get(keys.gone(id));
+      if (gone) return gone;
+    }
+    throw await this.missing(id);
   }
 
   async get(id: string): Promise<Job & Revision> {
@@ -142,6 +155,7 @@ export class Jobs {
 }
 
 function matches(row: JobRow, meta: JobMeta, filter: JobFilter): boolean {
+  if (filter.principal !== undefined && meta.principal !== filter.principal) return false;
   if (filter.kind && meta.kind !== filter.kind) return false;
   if (filter.cache !== undefined && (meta.kind !== 'flush' || meta.cache !== filter.cache)) return false;
   if (filter.node !== undefined && (meta.kind !== 'transfer' || meta.node !== filter.node)) return false;

@@ -23,7 +23,7 @@ import type { FlushTarget, TransferTarget } from './types.js';
  *   {p}:ending             set     jobs whose files are being canceled or expired
  *   {p}:joinable           hash    fingerprint of a request → the newest job of it that has not ended
  *   {p}:asked:<digest>     hash    an Idempotency-Key: the intake that holds it, or the job and its fingerprint
- *   {p}:gone:<id>          string  a job that was deleted after its retention
+ *   {p}:gone:<id>          string  whose job it was that was deleted after its retention
  *   {p}:sweeper            string  who sweeps
  */
 export class Keys {

@@ -1,4 +1,5 @@
 import type { Job } from '../model/job.js';
+import type { JobOwner } from '../model/principal.js';
 import { isTerminalJobState } from '../model/words.js';
 import { Caches } from './caches.js';
 import { Commands, guarded } from './commands.js';
@@ -9,6 +10,7 @@ import { Files } from './files.js';
 import { checkHealth } from './health.js';
 import { Intake } from './intake.js';
 import { isJobId } from './job-id.js';
+import { formerOwner } from './job-record.js';
 import { Jobs } from './jobs.js';
 import { Keys, nodeQueueName } from './keys.js';
 import { Queues } from './queue.js';
@@ -34,7 +36,7 @@ export async function openJobStore(options: JobStoreOptions): Promise<JobStore> 
   const files = new Files(commands);
   const caches = new Caches(commands, queues, options.caches);
   const getJob = (id: string): Promise<Job & Revision> => guarded(() => jobs.get(id));
-  const openIntake = (): JobIntake => new Intake(commands, queues, options, getJob);
+  const openIntake = (owner: JobOwner): JobIntake => new Intake(commands, queues, options, owner, getJob);
   const revisionOf = async (id: string): Promise<Revision & { queue: string }> => {
     const found = isJobId(id) ? await waiters.revision(id) : undefined;
     if (!found) throw await jobs.missing(id);
@@ -45,6 +47,7 @@ export async function openJobStore(options: JobStoreOptions): Promise<JobStore> 
   return {
     openIntake,
     getJob,
+    ownerOf: (id) => guarded(() => jobs.ownerOf(id)),
     getRevision: (id) =>
       guarded(async () => {
         const { revision, state } = await revisionOf(id);
@@ -77,9 +80,10 @@ export async function openJobStore(options: JobStoreOptions): Promise<JobStore> 
         await jobs.setLimits(id, limits);
         return jobs.get(id);
       }),
-    retry: (id) =>
+    retry: (id, owner) =>
       guarded(async () => {
-        const made = await retryJob(commands, files, await jobs.row(id), openIntake());
+        const row = await jobs.row(id);
+        const made = await retryJob(commands, files, row, openIntake(owner ?? formerOwner(row)));
         return jobs.get(made.id);
       }),
     filesQueuedOn: (node) =>

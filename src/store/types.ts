@@ -10,6 +10,7 @@ import type {
   TransferJobOptions,
   TransferLimits,
 } from '../model/job.js';
+import type { JobOwner } from '../model/principal.js';
 import type { FileState, JobKind, JobState } from '../model/words.js';
 import type { FileEntry } from './entry.js';
 
@@ -93,6 +94,8 @@ export interface AcceptedJob extends Job {
 }
 
 export interface JobFilter {
+  /** Whose jobs. */
+  principal?: string;
   kind?: JobKind;
   states?: JobState[];
   cache?: string;
@@ -123,7 +126,10 @@ export interface StoreHealth {
 
 /** Everything the API needs of the store. All methods throw BrokerError; STORE_UNAVAILABLE when Redis does not answer in time. */
 export interface JobStore {
-  openIntake(): JobIntake;
+  /** Whatever it becomes is the owner's: the job, its idempotency key, and what counts for quotas. */
+  openIntake(owner: JobOwner): JobIntake;
+  /** The principal whose job it is. @throws BrokerError JOB_NOT_FOUND; JOB_GONE if nobody knows any more */
+  ownerOf(id: string): Promise<string>;
   /** @throws BrokerError JOB_NOT_FOUND, JOB_GONE */
   getJob(id: string): Promise<Job & Revision>;
   getRevision(id: string): Promise<Revision>;
@@ -146,8 +152,8 @@ export interface JobStore {
    * @throws BrokerError JOB_NOT_FOUND, JOB_GONE, NOT_A_TRANSFER, JOB_ENDED
    */
   setLimits(id: string, limits: Partial<TransferLimits>): Promise<Job & Revision>;
-  /** A new job of the failed, expired and canceled files. @throws BrokerError JOB_NOT_FINISHED, NOTHING_TO_RETRY */
-  retry(id: string): Promise<Job & Revision>;
+  /** A new job of the failed, expired and canceled files. Null: it belongs to whom the old one belongs. @throws BrokerError JOB_NOT_FINISHED, NOTHING_TO_RETRY */
+  retry(id: string, owner: JobOwner | null): Promise<Job & Revision>;
   /** Files that wait for the agent of a node. */
   filesQueuedOn(node: string): Promise<number>;
   listCaches(): Promise<Cache[]>;

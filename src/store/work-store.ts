@@ -8,7 +8,7 @@ import { decodeEntry, encodeEntry } from './entry.js';
 import { Subscriptions } from './events.js';
 import { STATE_BYTES } from './file-states.js';
 import { Files } from './files.js';
-import type { JobMeta } from './job-record.js';
+import { parseMeta } from './job-record.js';
 import { Keys } from './keys.js';
 import { Queues } from './queue.js';
 import { readRegistry } from './registry.js';
@@ -402,7 +402,7 @@ function workJob(
   meta: ScriptReply | undefined,
   deadlineAt: ScriptReply | undefined,
 ): WorkJob {
-  const { labels: _, parentJobId: __, ...target } = JSON.parse(String(meta)) as JobMeta;
+  const { labels: _, parentJobId: __, ...target } = parseMeta(String(meta));
   return { ...target, id, queue, deadlineAt: Number(deadlineAt) };
 }
 

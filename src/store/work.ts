@@ -1,5 +1,5 @@
 import type { Cluster, Redis } from 'ioredis';
-import type { CacheConfig } from '../model/cache.js';
+import type { CacheConfig, Credential } from '../model/cache.js';
 import type { FileError } from '../model/errors.js';
 import type { Evidence, FileOutcome, JobState, TerminalFileState } from '../model/words.js';
 import type { TransferWork } from './transfers.js';
@@ -33,6 +33,9 @@ export type QueueEntry = { queue: string } & QueueOwner;
 
 interface WorkTerms {
   id: string;
+  principal: string;
+  /** Under which NFS calls are made for it; null: that of the cache. */
+  identity: Credential | null;
   queue: string;
   /** Date.now() milliseconds. */
   deadlineAt: number;

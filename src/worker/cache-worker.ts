@@ -252,7 +252,7 @@ export class CacheWorker {
       await this.#failLost(run, job.stalledCounter);
       return true;
     }
-    const config = run.job.adHocCache ?? this.#config;
+    const config = this.#configFor(run.job);
     const shared = await this.#sessions.acquire(run.job, config);
     try {
       const done = await runChunk(run, item.abort, {
@@ -284,7 +284,7 @@ export class CacheWorker {
       await store.endExpansion(run, 1);
       return true;
     }
-    const config = run.job.adHocCache ?? this.#config;
+    const config = this.#configFor(run.job);
     const shared = await this.#sessions.acquire(run.job, config);
     try {
       await runExpansion(run, item.abort.signal, { store, shared, holdAfterMs });
@@ -296,6 +296,12 @@ export class CacheWorker {
     } finally {
       this.#sessions.release(shared, run.job, config);
     }
+  }
+
+  /** Its cache, called under the identity of its principal. */
+  #configFor({ adHocCache, identity }: FlushWork): CacheConfig {
+    const config = adHocCache ?? this.#config;
+    return identity === null ? config : { ...config, credential: identity };
   }
 
   async #failLost(run: ChunkRun, stalls: number): Promise<void> {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { BrokerError } from '../../src/model/errors.js';
+import { LOCAL_PRINCIPAL } from '../../src/model/principal.js';
 import { Duplicates } from '../../src/store/dedup.js';
 import { fingerprint } from '../../src/store/fingerprint.js';
 import type { CommitOptions, JobStore, NewFlush } from '../../src/store/types.js';
@@ -23,6 +24,8 @@ before(async () => {
 });
 after(() => t.close());
 
+const OWN = { principal: 'local', identity: null };
+
 /** A request with everything the API would do. */
 async function ask(
   store: JobStore,
@@ -30,7 +33,7 @@ async function ask(
   { key, ...options }: CommitOptions & { key?: string } = {},
   more: Partial<NewFlush> = {},
 ) {
-  const intake = store.openIntake();
+  const intake = store.openIntake(LOCAL_PRINCIPAL);
   try {
     if (key !== undefined) await intake.claim(key);
     await addAll(intake, paths);
@@ -55,7 +58,7 @@ test('a fingerprint does not depend on the order of files, directories, globs an
   const of = async (paths: readonly string[], more: Partial<NewFlush> = {}) => {
     const set = new Duplicates();
     paths.forEach((path, i) => void set.add(Buffer.from(path), i));
-    return fingerprint(newJob(more), { files: paths.length }, set);
+    return fingerprint({ ...newJob(more), ...OWN }, { files: paths.length }, set);
   };
   const paths = manyPaths(20_000);
   const directories = [
@@ -95,7 +98,7 @@ test('the fingerprint of a long list is made in slices, so that others have thei
   const counting = (async () => {
     for (; !over; turns++) await nextTurn();
   })();
-  await fingerprint(newJob(), { files: 300_000 }, set);
+  await fingerprint({ ...newJob(), ...OWN }, { files: 300_000 }, set);
   over = true;
   await counting;
   assert.ok(turns >= 10, `${turns} turns`);
@@ -134,7 +137,7 @@ test('requests that made no job leave nothing behind', async () => {
 });
 
 test('a key whose request is still arriving is refused, and free again when that is given up', async () => {
-  const intake = t.store.openIntake();
+  const intake = t.store.openIntake(LOCAL_PRINCIPAL);
   assert.equal(await intake.claim('arriving'), false);
   await addAll(intake, ['/a']);
   await assert.rejects(ask(t.store, ['/a'], { key: 'arriving' }), code('IDEMPOTENCY_KEY_IN_USE'));
@@ -146,7 +149,7 @@ test('a key whose request is still arriving is refused, and free again when that
 
 test('a key is held for as long as its request arrives, and free soon after its process died', async () => {
   const dying = await t.openStore({ idempotencyLeaseMs: 2000 });
-  const intake = dying.openIntake();
+  const intake = dying.openIntake(LOCAL_PRINCIPAL);
   await intake.claim('leased');
   const leaseEnd = Date.now() + 3000;
   while (Date.now() < leaseEnd) {
@@ -167,7 +170,7 @@ test('a key is held for as long as its request arrives, and free soon after its 
 
 test('a request that lost its lease makes no second job', async () => {
   const slow = await t.openStore({ idempotencyLeaseMs: 60_000 });
-  const intake = slow.openIntake();
+  const intake = slow.openIntake(LOCAL_PRINCIPAL);
   await intake.claim('lost');
   await addAll(intake, ['/slow']);
   // The lease ran out while the process was frozen.

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { BrokerError } from '../../src/model/errors.js';
+import { LOCAL_PRINCIPAL } from '../../src/model/principal.js';
 import { chunkItemId } from '../../src/store/keys.js';
 import {
   begin,
@@ -212,7 +213,7 @@ test('an ended job is kept for its retention, then it is gone, and nothing of it
   for (const call of [
     () => t.store.getJob(id),
     () => t.store.cancel(id),
-    () => t.store.retry(id),
+    () => t.store.retry(id, LOCAL_PRINCIPAL),
     () => t.store.listFiles(id, {}, null, 1),
   ]) {
     await assert.rejects(call, code('JOB_GONE'));

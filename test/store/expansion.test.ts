@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { BrokerError } from '../../src/model/errors.js';
+import { LOCAL_PRINCIPAL } from '../../src/model/principal.js';
 import { chunkItemId, directoryItemId } from '../../src/store/keys.js';
 import type { ExpansionRun } from '../../src/store/work.js';
 import {
@@ -151,7 +152,7 @@ test('a retry is a new job of the files that failed, expired or were canceled, i
     labels: { run: '9' },
     export: '/x',
   });
-  await assert.rejects(t.store.retry(id), code('JOB_NOT_FINISHED'));
+  await assert.rejects(t.store.retry(id, LOCAL_PRINCIPAL), code('JOB_NOT_FINISHED'));
   const run = await begin(t.work, id, 0);
   await t.work.record(
     run,
@@ -161,7 +162,7 @@ test('a retry is a new job of the files that failed, expired or were canceled, i
   );
   await t.work.warn(id, 'ONLY_ACCEPTED', 'Not proven.', null);
   await t.store.cancel(id);
-  const retry = await t.store.retry(id);
+  const retry = await t.store.retry(id, LOCAL_PRINCIPAL);
   assert.equal(retry.parentJobId, id);
   assert.deepEqual(retry.labels, { run: '9' });
   assert.equal(retry.export, '/x');
@@ -176,7 +177,7 @@ test('a retry is a new job of the files that failed, expired or were canceled, i
     [0, 1, 2, 512, 513].map((i) => `run/${Math.floor(i / 100)}/rank-${i}.dat`),
   );
   await finishAll(t.work, retry.id, 2);
-  await assert.rejects(t.store.retry(retry.id), code('NOTHING_TO_RETRY'));
+  await assert.rejects(t.store.retry(retry.id, LOCAL_PRINCIPAL), code('NOTHING_TO_RETRY'));
 });
 
 test('a retry expands a directory again that was not read to its end, and names its files only so', async () => {
@@ -191,7 +192,7 @@ test('a retry expands a directory again that was not read to its end, and names 
   const out = await expand(id, 0);
   await t.work.appendExpanded(out, ['out/a']);
   await t.store.cancel(id);
-  const retry = await t.store.retry(id);
+  const retry = await t.store.retry(id, LOCAL_PRINCIPAL);
   const { items } = await t.store.listFiles(retry.id, {}, null, 10);
   assert.deepEqual(
     items.map(({ path }) => path),

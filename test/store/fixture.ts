@@ -1,6 +1,7 @@
 import { Worker } from 'bullmq';
 import type { CacheConfig } from '../../src/model/cache.js';
 import { cacheConfigSchema } from '../../src/model/cache.js';
+import { LOCAL_PRINCIPAL } from '../../src/model/principal.js';
 import { Keys } from '../../src/store/keys.js';
 import { WORKER_LIMITER } from '../../src/store/queue.js';
 import type { JobStoreOptions, SweeperOptions, WorkStoreOptions } from '../../src/store/settings.js';
@@ -103,7 +104,7 @@ export async function submit(
   paths: Iterable<string | Uint8Array>,
   more: Partial<NewFlush> = {},
 ): Promise<string> {
-  const intake = store.openIntake();
+  const intake = store.openIntake(LOCAL_PRINCIPAL);
   await addAll(intake, paths);
   return (await intake.commit(newJob(more))).id;
 }

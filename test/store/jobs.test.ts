@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { BrokerError } from '../../src/model/errors.js';
 import type { Job } from '../../src/model/job.js';
+import { LOCAL_PRINCIPAL } from '../../src/model/principal.js';
 import {
   addAll,
   begin,
@@ -219,12 +220,12 @@ test('a job that is not there is not found, also where the id could harm', async
 });
 
 test('an empty list is refused', async () => {
-  await assert.rejects(t.store.openIntake().commit(newJob()), code('EMPTY_LIST'));
+  await assert.rejects(t.store.openIntake(LOCAL_PRINCIPAL).commit(newJob()), code('EMPTY_LIST'));
 });
 
 test('an intake that is aborted leaves nothing in Redis, and one that is left alone expires', async () => {
   const before = (await t.redis.client().keys('*')).length;
-  const intake = t.store.openIntake();
+  const intake = t.store.openIntake(LOCAL_PRINCIPAL);
   await addAll(intake, [...manyPaths(2000), 'run/0/rank-7.dat']);
   const keys = (await t.redis.client().keys('*:states')).length;
   assert.ok(keys > 0);
@@ -232,7 +233,7 @@ test('an intake that is aborted leaves nothing in Redis, and one that is left al
   assert.equal((await t.redis.client().keys('*')).length, before);
   await assert.rejects(async () => intake.add(Buffer.from('x')));
 
-  const left = t.store.openIntake();
+  const left = t.store.openIntake(LOCAL_PRINCIPAL);
   await addAll(left, manyPaths(600));
   const client = t.redis.client();
   for (const key of await client.keys('*')) {
@@ -245,7 +246,7 @@ test('an intake that is aborted leaves nothing in Redis, and one that is left al
 });
 
 test('warnings of the intake and of workers are shown once per code, with their count', async () => {
-  const intake = t.store.openIntake();
+  const intake = t.store.openIntake(LOCAL_PRINCIPAL);
   await intake.add(Buffer.from('a'));
   intake.warn('BLANK_LINES', 'Blank lines were ignored.', 2);
   intake.warn('BLANK_LINES', 'Blank lines were ignored.', 1);

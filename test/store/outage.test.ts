@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { BrokerError } from '../../src/model/errors.js';
+import { LOCAL_PRINCIPAL } from '../../src/model/principal.js';
 import {
   addAll,
   begin,
@@ -35,14 +36,14 @@ async function assertAllFail(t: TestStore, id: string): Promise<void> {
     () => t.store.listFiles(id, {}, null, 10),
     () => t.store.errorGroups(id),
     () => t.store.cancel(id),
-    () => t.store.retry(id),
+    () => t.store.retry(id, LOCAL_PRINCIPAL),
     () => t.store.listCaches(),
     () => t.store.getCache('nas'),
     () => t.store.pauseCache('nas', 'x'),
     () => t.store.resumeCache('nas'),
     () => t.store.waitForChange(id, 'x', false, AbortSignal.timeout(20_000)),
     async () => {
-      const intake = t.store.openIntake();
+      const intake = t.store.openIntake(LOCAL_PRINCIPAL);
       try {
         await addAll(intake, manyPaths(3000));
         await intake.commit(newJob());

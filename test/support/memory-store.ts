@@ -2,6 +2,7 @@ import { CACHE_HISTORY_EXAMPLE } from '../../src/api/examples.js';
 import { BrokerError, FILE_ERRORS } from '../../src/model/errors.js';
 import type { Cache, CacheHistory, ErrorGroup, Job, JobFile, TransferLimits } from '../../src/model/job.js';
 import { pathText } from '../../src/model/pathname.js';
+import { type JobOwner, LOCAL_PRINCIPAL } from '../../src/model/principal.js';
 import { isTerminalJobState, type JobState } from '../../src/model/words.js';
 import { encodeEntry } from '../../src/store/entry.js';
 import type {
@@ -39,7 +40,7 @@ export class MemoryStore implements JobStore {
     return this.#waiting.size;
   }
 
-  openIntake(): JobIntake {
+  openIntake(owner: JobOwner): JobIntake {
     this.#mayFail();
     const paths: Buffer[] = [];
     const warnings: Job['warnings'] = [];
@@ -59,7 +60,7 @@ export class MemoryStore implements JobStore {
       commit: async (request, options = {}): Promise<AcceptedJob> => {
         const same = this.jobs.at(-1)?.job;
         if (options.join && same) return { ...same, accepted: 'joined' };
-        return { ...this.#store(request, paths, warnings).job, accepted: 'made' };
+        return { ...this.#store(request, paths, warnings, owner).job, accepted: 'made' };
       },
       abort: async () => {
         this.aborted++;
@@ -100,6 +101,7 @@ export class MemoryStore implements JobStore {
       .filter((job) => {
         const created = new Date(job.createdAt);
         return (
+          (filter.principal === undefined || job.principal === filter.principal) &&
           (!filter.kind || job.kind === filter.kind) &&
           (!filter.states || filter.states.includes(job.state)) &&
           (!filter.cache || job.cache === filter.cache) &&
@@ -164,11 +166,22 @@ export class MemoryStore implements JobStore {
     return { ...job };
   }
 
-  async retry(id: string): Promise<Job & Revision> {
+  async ownerOf(id: string): Promise<string> {
+    return this.find(id).job.principal;
+  }
+
+  async retry(id: string, owner: JobOwner | null): Promise<Job & Revision> {
     const { job, request, paths } = this.find(id);
     if (!isTerminalJobState(job.state)) throw new BrokerError('JOB_NOT_FINISHED', `${id} is ${job.state}.`);
     if (job.state === 'succeeded') throw new BrokerError('NOTHING_TO_RETRY', `${id} has no such file.`);
-    return { ...this.#store({ ...request, parentJobId: id }, paths, []).job };
+    return {
+      ...this.#store(
+        { ...request, parentJobId: id },
+        paths,
+        [],
+        owner ?? { ...LOCAL_PRINCIPAL, name: job.principal },
+      ).job,
+    };
   }
 
   async setLimits(id: string, limits: Partial<TransferLimits>): Promise<Job & Revision> {
@@ -249,7 +262,7 @@ export class MemoryStore implements JobStore {
     if (this.failure) throw this.failure;
   }
 
-  #store(request: NewJob, paths: Buffer[], warnings: Job['warnings']): StoredJob {
+  #store(request: NewJob, paths: Buffer[], warnings: Job['warnings'], owner: JobOwner): StoredJob {
     this.#mayFail();
     const now = new Date().toISOString();
     const zero = { filesActive: 0, filesSucceeded: 0, filesAlreadyClean: 0, filesFailed: 0, filesSkipped: 0 };
@@ -260,6 +273,7 @@ export class MemoryStore implements JobStore {
         id: `f${this.jobs.length + 1}`,
         revision: 'r1',
         kind: request.kind,
+        principal: owner.name,
         state: 'queued',
         paused: false,
         pausedReason: null,

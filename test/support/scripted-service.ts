@@ -109,6 +109,7 @@ export function jobOf(id: string, state: JobState, progress: Partial<Job['progre
   return {
     id,
     kind: 'flush',
+    principal: 'local',
     state,
     paused: false,
     pausedReason: null,

@@ -6,6 +6,7 @@ import type { TestContext } from 'node:test';
 import { pino } from 'pino';
 import type { Job, TransferJobOptions } from '../../src/model/job.js';
 import { pathBytes } from '../../src/model/pathname.js';
+import { LOCAL_PRINCIPAL } from '../../src/model/principal.js';
 import { isTerminalJobState } from '../../src/model/words.js';
 import type { NewTransfer } from '../../src/store/types.js';
 import { TransferAgent, type TransferAgentOptions } from '../../src/worker/transfer-agent.js';
@@ -83,7 +84,7 @@ export async function startTransferRig(t: TestContext): Promise<TransferRig> {
       return path;
     },
     async submit(names, options = {}, more = {}) {
-      const intake = test.store.openIntake();
+      const intake = test.store.openIntake(LOCAL_PRINCIPAL);
       for (const name of names) {
         await intake.add({
           path: pathBytes(join(source, name)),

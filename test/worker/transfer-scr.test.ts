@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { LOCAL_PRINCIPAL } from '../../src/model/principal.js';
 import { decodeTree, encodeTree } from '../../src/scr/codec.js';
 import { readTransferList } from '../../src/scr/transfer-list.js';
 import { readValue, type Tree } from '../../src/scr/tree.js';
@@ -89,7 +90,7 @@ test('entries that cannot be copied fail, outside the roots too, and the others 
     '/etc/hostname': 'OUTSIDE_ROOTS',
   });
   await rig.make('missing', 10);
-  const again = await rig.test.store.retry(id);
+  const again = await rig.test.store.retry(id, LOCAL_PRINCIPAL);
   const second = await rig.ended(again.id);
   assert.deepEqual([second.state, second.progress.filesSucceeded], ['partial', 2]);
 });

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { appendFile, mkdir, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import { LOCAL_PRINCIPAL } from '../../src/model/principal.js';
 import { until } from '../store/fixture.js';
 import { MIB, NODE, sha256, startTransferRig } from './transfer-rig.js';
 
@@ -78,7 +79,7 @@ describe('files', () => {
     await rig.make('good', 100);
     await symlink(outside, join(rig.source, 'way-out'));
     await symlink(outside, join(rig.destination, 'way-out'));
-    const intake = rig.test.store.openIntake();
+    const intake = rig.test.store.openIntake(LOCAL_PRINCIPAL);
     const entries = [
       [`${outside}/secret`, `${rig.destination}/a`],
       [`${rig.source}/way-out/secret`, `${rig.destination}/b`],
@@ -108,7 +109,7 @@ describe('files', () => {
     await rig.make('short', 10);
     await rig.make('blocked', 10);
     await writeFile(join(rig.destination, 'is-a-file'), 'x');
-    const intake = rig.test.store.openIntake();
+    const intake = rig.test.store.openIntake(LOCAL_PRINCIPAL);
     const add = (from: string, to: string, size: number | null = null) =>
       intake.add({
         path: Buffer.from(join(rig.source, from)),
@@ -130,7 +131,7 @@ describe('files', () => {
     );
     assert.deepEqual(await rig.destinationFiles(), ['is-a-file']);
     await rig.make('nowhere', 20);
-    const retried = await rig.test.store.retry(id);
+    const retried = await rig.test.store.retry(id, LOCAL_PRINCIPAL);
     const second = await rig.ended(retried.id);
     assert.equal(second.parentJobId, id);
     assert.deepEqual(
@@ -220,7 +221,7 @@ describe('a job', () => {
     assert.deepEqual([job.progress.filesSucceeded, job.progress.filesCanceled], [1, 1]);
     assert.equal(job.progress.bytesDone, 10);
     await until('nothing is left', async () => (await rig.destinationFiles()).join() === 'done');
-    const retried = await rig.test.store.retry(id);
+    const retried = await rig.test.store.retry(id, LOCAL_PRINCIPAL);
     await rig.test.store.setLimits(retried.id, { bytesPerSecond: null });
     assert.equal((await rig.ended(retried.id)).state, 'succeeded');
   });
@@ -283,7 +284,7 @@ describe('a job', () => {
 
   test('refuses two files for one destination, and skips an entry that stands twice', async (t) => {
     const rig = await startTransferRig(t);
-    const intake = rig.test.store.openIntake();
+    const intake = rig.test.store.openIntake(LOCAL_PRINCIPAL);
     const entry = (path: string) => ({ path: Buffer.from(path), destination: Buffer.from('/d'), size: 5 });
     await intake.add(entry('/a'));
     await intake.add(entry('/a'));

@@ -10,6 +10,7 @@ export function cancelJob({ store }: RouteContext) {
   return operation({
     method: 'POST',
     url: '/v1/jobs/:id/cancel',
+    access: 'submit',
     schema: {
       operationId: 'cancelJob',
       tags: ['jobs'],

@@ -8,6 +8,7 @@ export function getCacheHistory({ store }: RouteContext) {
   return operation({
     method: 'GET',
     url: '/v1/caches/:name/history',
+    access: 'submit',
     schema: {
       operationId: 'getCacheHistory',
       tags: ['caches'],

@@ -8,6 +8,7 @@ export function getCache({ store }: RouteContext) {
   return operation({
     method: 'GET',
     url: '/v1/caches/:name',
+    access: 'submit',
     schema: {
       operationId: 'getCache',
       tags: ['caches'],

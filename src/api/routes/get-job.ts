@@ -12,6 +12,7 @@ export function getJob({ store, limits, waiters }: RouteContext) {
   return operation({
     method: 'GET',
     url: '/v1/jobs/:id',
+    access: 'submit',
     schema: {
       operationId: 'getJob',
       tags: ['jobs'],

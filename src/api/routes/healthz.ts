@@ -12,6 +12,7 @@ export function healthz({ version }: RouteContext) {
   return operation({
     method: 'GET',
     url: '/healthz',
+    access: 'public',
     schema: {
       operationId: 'healthz',
       tags: ['service'],

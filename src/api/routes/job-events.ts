@@ -13,6 +13,7 @@ export function listenToJob({ store, waiters, limits }: RouteContext) {
   return operation({
     method: 'GET',
     url: '/v1/jobs/:id/events',
+    access: 'submit',
     exposeHeadRoute: false,
     schema: {
       operationId: 'listenToJob',

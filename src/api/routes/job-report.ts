@@ -17,6 +17,7 @@ export function reportJob({ store }: RouteContext) {
   return operation({
     method: 'GET',
     url: '/v1/jobs/:id/report',
+    access: 'submit',
     exposeHeadRoute: false,
     schema: {
       operationId: 'reportJob',

@@ -8,6 +8,7 @@ export function listCaches({ store }: RouteContext) {
   return operation({
     method: 'GET',
     url: '/v1/caches',
+    access: 'submit',
     schema: {
       operationId: 'listCaches',
       tags: ['caches'],

@@ -9,6 +9,7 @@ export function listErrors({ store }: RouteContext) {
   return operation({
     method: 'GET',
     url: '/v1/jobs/:id/errors',
+    access: 'submit',
     schema: {
       operationId: 'listErrors',
       tags: ['jobs'],

@@ -15,6 +15,7 @@ export function listFiles({ store }: RouteContext) {
   return operation({
     method: 'GET',
     url: '/v1/jobs/:id/files',
+    access: 'submit',
     schema: {
       operationId: 'listFiles',
       tags: ['jobs'],

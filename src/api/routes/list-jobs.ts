@@ -1,5 +1,7 @@
 import { z } from 'zod';
+import { BrokerError } from '../../model/errors.js';
 import { jobSchema } from '../../model/job.js';
+import { hasRole, type Principal } from '../../model/principal.js';
 import { jobListQuerySchema } from '../../model/requests.js';
 import type { JobFilter } from '../../store/types.js';
 import { operation, type RouteContext } from '../deps.js';
@@ -16,6 +18,7 @@ export function listJobs({ store }: RouteContext) {
   return operation({
     method: 'GET',
     url: '/v1/jobs',
+    access: 'submit',
     schema: {
       operationId: 'listJobs',
       tags: ['jobs'],
@@ -32,12 +35,14 @@ export function listJobs({ store }: RouteContext) {
             example: { items: [JOB_EXAMPLE], nextCursor: null },
           },
         },
-        errors: ['VALIDATION', 'STORE_UNAVAILABLE'],
+        errors: ['ROLE_TOO_LOW', 'VALIDATION', 'STORE_UNAVAILABLE'],
       },
     },
     async handler(request, reply) {
+      const principal = visibleTo(request.principal, request.query.principal);
       const { kind, state, cache, node, label, createdAfter, createdBefore, cursor, limit } = request.query;
       const filter: JobFilter = {
+        ...(principal !== undefined && { principal }),
         ...(kind && { kind }),
         ...(state && { states: state }),
         ...(cache !== undefined && { cache }),
@@ -51,6 +56,16 @@ export function listJobs({ store }: RouteContext) {
       return page;
     },
   });
+}
+
+/** Whose jobs the caller may list of those it asks for. Undefined: everybody's. */
+function visibleTo(caller: Principal, asked: string | undefined): string | undefined {
+  if (hasRole(caller.role, 'operate')) return asked;
+  if (asked === undefined || asked === caller.name) return caller.name;
+  throw new BrokerError(
+    'ROLE_TOO_LOW',
+    `Jobs of other principals are for the role operate; the principal ${JSON.stringify(caller.name)} has the role ${caller.role}.`,
+  );
 }
 
 function keyAndValue(label: string): [string, string] {

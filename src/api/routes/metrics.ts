@@ -7,6 +7,7 @@ export function showMetrics(metrics: ApiMetrics): RouteOptions {
     method: 'GET',
     url: '/metrics',
     schema: { hide: true },
+    config: { access: 'submit' },
     handler: async (_request, reply) =>
       reply
         .header('content-type', metrics.contentType)

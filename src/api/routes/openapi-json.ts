@@ -6,6 +6,7 @@ export function openapiJson(document: () => unknown) {
   return operation({
     method: 'GET',
     url: '/openapi.json',
+    access: 'public',
     schema: {
       operationId: 'openapi',
       tags: ['service'],

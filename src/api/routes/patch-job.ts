@@ -9,6 +9,7 @@ export function patchJob({ store }: RouteContext) {
   return operation({
     method: 'PATCH',
     url: '/v1/jobs/:id',
+    access: 'submit',
     schema: {
       operationId: 'changeJob',
       tags: ['jobs'],

@@ -10,6 +10,7 @@ export function pauseCache({ store }: RouteContext) {
   return operation({
     method: 'POST',
     url: '/v1/caches/:name/pause',
+    access: 'operate',
     schema: {
       operationId: 'pauseCache',
       tags: ['caches'],

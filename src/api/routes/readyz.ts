@@ -20,6 +20,7 @@ export function readyz({ store, shuttingDown, log }: RouteContext) {
   return operation({
     method: 'GET',
     url: '/readyz',
+    access: 'public',
     schema: {
       operationId: 'readyz',
       tags: ['service'],

@@ -8,6 +8,7 @@ export function resumeCache({ store }: RouteContext) {
   return operation({
     method: 'POST',
     url: '/v1/caches/:name/resume',
+    access: 'operate',
     schema: {
       operationId: 'resumeCache',
       tags: ['caches'],

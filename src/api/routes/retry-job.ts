@@ -10,6 +10,7 @@ export function retryJob(context: RouteContext) {
   return operation({
     method: 'POST',
     url: '/v1/jobs/:id/retry',
+    access: 'submit',
     schema: {
       operationId: 'retryJob',
       tags: ['jobs'],
@@ -43,7 +44,9 @@ export function retryJob(context: RouteContext) {
     },
     async handler(request, reply) {
       refuseWhileShuttingDown(context);
-      const job = await context.store.retry(request.params.id);
+      const { principal, params } = request;
+      const mine = (await context.store.ownerOf(params.id)) === principal.name;
+      const job = await context.store.retry(params.id, mine ? principal : null);
       return reply
         .code(202)
         .header('location', `/v1/jobs/${encodeURIComponent(job.id)}`)

@@ -24,7 +24,7 @@ return { 'claimed' }
  * '', their number, milliseconds to the deadline, retention milliseconds, files of unknown size, bytes of the others,
  * limits of a transfer (bytes per second, per cent of a CPU; '': none), fingerprint, '1' to join a job of the same
  * fingerprint, most files queued for the cache or '', milliseconds for which the key is remembered or '' without a key,
- * then warnings (code, message, count or '').
+ * name of the owner, then warnings (code, message, count or '').
  * Returns 'made' (also when it was done before: a resent command), 'replayed' or 'joined', each with the job's id; or
  * 'reused' (the key belongs to another request), 'arriving' (to one that is not complete yet), 'full', or 'lost' if what
  * was stored has expired.
@@ -62,13 +62,14 @@ if redis.call('STRLEN', states) ~= files or redis.call('HLEN', chunks) ~= chunkC
 for _, key in ipairs({ states, chunks, details, errors }) do redis.call('PERSIST', key) end
 local deadlineAt = now + tonumber(ARGV[11])
 redis.call('HSET', job, 'id', id, 'meta', meta, 'queue', queue, 'state', 'queued', 'rev', 1, 'createdAt', now,
-  'updatedAt', now, 'deadlineAt', deadlineAt, 'retentionMs', ARGV[12], 'fingerprint', fingerprint, 'ending', '', 'cut', '0',
+  'updatedAt', now, 'deadlineAt', deadlineAt, 'retentionMs', ARGV[12], 'fingerprint', fingerprint, 'principal', ARGV[21],
+  'ending', '', 'cut', '0',
   'final', directoryCount == 0 and '1' or '0', 'filesTotal', files, 'filesPending', files - duplicates,
   'filesActive', 0, 'filesSucceeded', 0, 'filesAlreadyClean', 0, 'filesFailed', 0, 'filesSkipped', duplicates,
   'filesCanceled', 0, 'filesExpired', 0, 'bytesDone', 0, 'bytesMoving', 0, 'unsized', ARGV[13], 'bytesKnown', ARGV[14],
   'limitBps', ARGV[15], 'limitCpu', ARGV[16], 'faults', 0, 'rateFiles', 0, 'rateBytes', 0, 'fps', 0, 'bps', 0,
   'chunks', chunkCount, 'chunksQueued', 0, 'directories', directoryCount, 'directoriesQueued', 0, 'directoriesDone', 0)
-for i = 21, #ARGV, 3 do
+for i = 22, #ARGV, 3 do
   redis.call('HSET', job, 'w:' .. ARGV[i], ARGV[i + 1])
   if ARGV[i + 2] ~= '' then redis.call('HSET', job, 'wc:' .. ARGV[i], ARGV[i + 2]) end
 end

@@ -1,0 +1,83 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { BrokerError } from '../model/errors.js';
+import {
+  hasRole,
+  LOCAL_PRINCIPAL,
+  type Principal,
+  type PrincipalRole,
+  seesJobsOf,
+} from '../model/principal.js';
+import type { RouteContext } from './deps.js';
+
+/** Who may call what. It holds for every route: one that does not say whom it is for is not registered. */
+
+/** `public`: whoever reaches the service. Else the role that a principal needs. */
+export type Access = 'public' | PrincipalRole;
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    access?: Access;
+  }
+  interface FastifyRequest {
+    /** Who sends it. Not set on public routes. */
+    principal: Principal;
+  }
+}
+
+/** The pages of the documentation come from a plugin, which cannot say whom they are for. */
+const PUBLIC_PAGES = /^\/docs(\/|$)/;
+const OF_A_JOB = /^\/v1\/jobs\/:id(\/|$)/;
+
+/** Before any route is added. */
+export function addAccessRules(app: FastifyInstance, { authenticate, store }: RouteContext): void {
+  app.decorateRequest('principal', null as unknown as Principal);
+
+  app.addHook('onRoute', (route) => {
+    if (route.config?.access !== undefined) return;
+    if (!PUBLIC_PAGES.test(route.url)) throw new Error(`the route ${route.url} does not say whom it is for`);
+    route.config = { ...route.config, access: 'public' };
+  });
+
+  app.addHook('onRequest', async (request, reply) => {
+    const { access = 'admin' } = request.routeOptions.config;
+    if (request.is404 || access === 'public') return;
+    request.principal = authenticate ? await principalOf(request, reply) : LOCAL_PRINCIPAL;
+    requireRole(request.principal, access);
+  });
+
+  // A job of somebody else is no job: who may not see it learns nothing of it, not even that there is one.
+  app.addHook('preHandler', async (request) => {
+    if (!OF_A_JOB.test(request.routeOptions.url ?? '')) return;
+    const { id } = request.params as { id: string };
+    if (hasRole(request.principal.role, 'operate')) return;
+    if (!seesJobsOf(request.principal, await store.ownerOf(id))) {
+      throw new BrokerError('JOB_NOT_FOUND', `There is no job ${id}.`);
+    }
+  });
+
+  async function principalOf(request: FastifyRequest, reply: FastifyReply): Promise<Principal> {
+    try {
+      return await (authenticate as NonNullable<typeof authenticate>)(request.headers.authorization);
+    } catch (error) {
+      if (error instanceof BrokerError && error.code === 'UNAUTHENTICATED') {
+        reply.header('www-authenticate', challenge(request.headers.authorization));
+      }
+      throw error;
+    }
+  }
+}
+
+/** RFC 6750 §3: without a credential nothing is said of an error. */
+function challenge(authorization: string | undefined): string {
+  const realm = 'Bearer realm="writeback-broker"';
+  return authorization === undefined ? realm : `${realm}, error="invalid_token"`;
+}
+
+/** @throws {BrokerError} ROLE_TOO_LOW */
+function requireRole({ name, role }: Principal, needed: PrincipalRole): void {
+  if (hasRole(role, needed)) return;
+  throw new BrokerError(
+    'ROLE_TOO_LOW',
+    `This needs the role ${needed}; the principal ${JSON.stringify(name)} has the role ${role}.`,
+  );
+}
