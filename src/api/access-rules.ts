@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { BrokerError } from '../model/errors.js';
 import {
+  type Access,
   hasRole,
   LOCAL_PRINCIPAL,
   type Principal,
@@ -10,9 +11,6 @@ import {
 import type { RouteContext } from './deps.js';
 
 /** Who may call what. It holds for every route: one that does not say whom it is for is not registered. */
-
-/** `public`: whoever reaches the service. Else the role that a principal needs. */
-export type Access = 'public' | PrincipalRole;
 
 declare module 'fastify' {
   interface FastifyContextConfig {

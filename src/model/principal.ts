@@ -18,6 +18,9 @@ export function hasRole(role: PrincipalRole, needed: PrincipalRole): boolean {
   return PRINCIPAL_ROLES.indexOf(role) >= PRINCIPAL_ROLES.indexOf(needed);
 }
 
+/** Whom an operation is for. `public`: whoever reaches the service. */
+export type Access = 'public' | PrincipalRole;
+
 /** Becomes part of keys, and of paths where a prefix has `{name}` in it: no "/". */
 export const PRINCIPAL_NAME = /^[A-Za-z0-9][A-Za-z0-9._@:+|=~-]{0,127}$/;
 export const PRINCIPAL_NAME_RULE =
