@@ -29,6 +29,7 @@ import { listFiles } from './routes/list-files.js';
 import { listJobs } from './routes/list-jobs.js';
 import { showMetrics } from './routes/metrics.js';
 import { openapiJson } from './routes/openapi-json.js';
+import { patchCache } from './routes/patch-cache.js';
 import { patchJob } from './routes/patch-job.js';
 import { pauseCache } from './routes/pause-cache.js';
 import { postFlushes } from './routes/post-flushes.js';
@@ -112,6 +113,7 @@ export function buildApp(deps: ApiDeps): FastifyInstance {
     routes.route(listCaches(context));
     routes.route(getCache(context));
     routes.route(getCacheHistory(context));
+    routes.route(patchCache(context));
     routes.route(pauseCache(context));
     routes.route(resumeCache(context));
     routes.route(healthz(context));

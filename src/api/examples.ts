@@ -200,6 +200,7 @@ export const CACHE_EXAMPLE: Cache = {
   pausedReason: null,
   limits: { inFlight: 256, filesPerSecond: null },
   slotsLeased: 256,
+  limitsConfigured: { inFlight: 256, filesPerSecond: null },
   filesQueued: 576,
   filesActive: 256,
   jobsActive: 1,

@@ -76,6 +76,18 @@ export function percent(flags: string, description: string): Option {
   });
 }
 
+/** @param word stands for null, where null means something */
+export function positive(flags: string, description: string, word?: string): Option {
+  const option = new Option(flags, description);
+  return option.argParser((value: string) => {
+    if (value === word) return null;
+    const number = Number(value);
+    if (number > 0 && Number.isFinite(number)) return number;
+    const alternative = word === undefined ? '' : ` or "${word}"`;
+    throw new CliError(`${option.long} takes a number above 0${alternative}, not "${value}".`, EXIT.usage);
+  });
+}
+
 /** `K=V` … → labels. @throws {CliError} usage */
 export function parseLabels(pairs: readonly string[] | undefined): Record<string, string> {
   const labels: Record<string, string> = Object.create(null);

@@ -27,7 +27,7 @@ export class Admission extends Alarm {
   outstanding = 0;
   maxOutstanding = 0;
   readonly #wheel: TimerWheel;
-  readonly #source: StartSource | null;
+  #source: StartSource | null;
   readonly #waiting = new Set<Candidate>();
   #slots: number;
   #perSecond: number | null;
@@ -61,6 +61,14 @@ export class Admission extends Alarm {
   set perSecond(perSecond: number | null) {
     this.#refill();
     this.#perSecond = perSecond;
+    this.#admit();
+  }
+
+  /** Null: starts are limited by `perSecond` alone. */
+  set source(source: StartSource | null) {
+    this.#source = source;
+    this.#starts = 0;
+    this.#refilledAt = performance.now();
     this.#admit();
   }
 

@@ -35,7 +35,7 @@ export interface FlushSessionOptions {
   onEvent?: (event: SessionEvent) => void;
   observer?: SessionObserver;
   /** Limits flush starts where the rate is shared with other processes; then `filesPerSecond` is not used. */
-  starts?: StartSource;
+  starts?: StartSource | null;
   retry?: Partial<RetryPolicy>;
   /** For tests and measurements: what to flush against instead of an NFS server. */
   mount?: MountExport;
@@ -162,6 +162,10 @@ export class FlushSession {
 
   set filesPerSecond(perSecond: number | null) {
     this.admission.perSecond = perSecond;
+  }
+
+  set starts(source: StartSource | null) {
+    this.admission.source = source;
   }
 
   get dialectProven(): boolean {

@@ -18,6 +18,24 @@ export const credentialSchema = z.strictObject({
 });
 export type Credential = z.infer<typeof credentialSchema>;
 
+/** What a cache bears. */
+export const cacheLimitsSchema = z.strictObject({
+  inFlight: z
+    .int()
+    .min(1)
+    .max(65536)
+    .default(256)
+    .meta({ description: 'Flushes outstanding on the cache, over all workers.' }),
+  filesPerSecond: z
+    .number()
+    .positive()
+    .max(1e9)
+    .nullable()
+    .default(null)
+    .meta({ description: 'Flushes begun per second, over all workers; null: any number.' }),
+});
+export type CacheLimits = z.infer<typeof cacheLimitsSchema>;
+
 export const cacheConfigSchema = z.strictObject({
   name: z
     .string()
@@ -60,22 +78,7 @@ export const cacheConfigSchema = z.strictObject({
     })
     .prefault({})
     .meta({ description: 'Fixed mount and nfs ports make the portmapper unnecessary.' }),
-  limits: z
-    .strictObject({
-      inFlight: z
-        .int()
-        .min(1)
-        .max(65536)
-        .default(256)
-        .meta({ description: 'Flushes outstanding on the cache, over all workers.' }),
-      filesPerSecond: z
-        .number()
-        .positive()
-        .nullable()
-        .default(null)
-        .meta({ description: 'Flushes begun per second, over all workers.' }),
-    })
-    .prefault({}),
+  limits: cacheLimitsSchema.prefault({}),
   callTimeoutSeconds: z
     .number()
     .positive()

@@ -170,10 +170,15 @@ export const cacheSchema = z
       .meta({ description: 'The target has shown the hpc-cache dialect (10002 or 66).' }),
     paused: z.boolean(),
     pausedReason: z.string().nullable(),
-    limits: z.object({ inFlight: count, filesPerSecond: z.number().nullable() }),
     slotsLeased: count.meta({
       description: 'Flushes that all workers together may have outstanding now, of `limits.inFlight`.',
     }),
+    limits: z
+      .object({ inFlight: count, filesPerSecond: z.number().nullable() })
+      .meta({ description: 'In force: as configured, or as last changed by PATCH.' }),
+    limitsConfigured: z
+      .object({ inFlight: count, filesPerSecond: z.number().nullable() })
+      .meta({ description: 'As the configuration has them.' }),
     filesQueued: count,
     filesActive: count,
     jobsActive: count,

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { cacheLimitsSchema } from './cache.js';
 import { FILE_ERROR_CODES } from './errors.js';
 import type { ApiLimits } from './limits.js';
 import { NODE_NAME, NODE_NAME_RULE } from './node.js';
@@ -393,6 +394,25 @@ export const cacheParamsSchema = z.strictObject({
     .min(1)
     .max(255)
     .meta({ description: 'A configured cache, or an address that jobs have named.', examples: ['projects'] }),
+});
+
+export const cacheChangesSchema = z.strictObject({
+  limits: z
+    .strictObject({
+      inFlight: cacheLimitsSchema.shape.inFlight
+        .unwrap()
+        .optional()
+        .meta({ description: 'Flushes outstanding on the cache, over all workers.' }),
+      filesPerSecond: cacheLimitsSchema.shape.filesPerSecond
+        .unwrap()
+        .optional()
+        .meta({ description: 'Flushes begun per second, over all workers; null: any number.' }),
+    })
+    .refine((limits) => Object.values(limits).some((limit) => limit !== undefined), {
+      message: 'give "inFlight", "filesPerSecond" or both',
+    })
+    .nullable()
+    .meta({ description: 'What is not given stays as it is. Null: back to the configuration.' }),
 });
 
 export const pauseRequestSchema = z.strictObject({

@@ -1,10 +1,11 @@
-import type { CacheConfig } from '../model/cache.js';
+import type { CacheConfig, CacheLimits } from '../model/cache.js';
 import { BrokerError } from '../model/errors.js';
 import type { Cache, CacheHistory } from '../model/job.js';
 import type { Commands } from './commands.js';
 import { cacheHistory, HISTORY_FIELDS } from './history.js';
 import { queueName } from './keys.js';
 import { slotsLeased } from './leases.js';
+import { limitsInForce } from './limits.js';
 import type { Queues } from './queue.js';
 import { readRegistry } from './registry.js';
 import type { CacheQueue } from './work.js';
@@ -59,6 +60,15 @@ export class Caches {
     return this.#show(known);
   }
 
+  /** @param change null: back to the configuration; what is not in it stays as it is */
+  async setLimits(name: string, change: Partial<CacheLimits> | null): Promise<Cache> {
+    const known = await this.#find(name);
+    const { inFlight = '=', filesPerSecond = '=' } = change ?? {};
+    const wanted = change === null ? ['reset'] : [inFlight, filesPerSecond ?? ''];
+    await this.#commands.onCache('wbLimits', known.queue, [], ...wanted);
+    return this.#show(known);
+  }
+
   #known(config: CacheConfig, configured: boolean): KnownCache {
     return { queue: queueName(config.name, !configured), config, configured };
   }
@@ -91,8 +101,9 @@ export class Caches {
       dialectProven: row.dialectProven === '1',
       paused,
       pausedReason: (paused && row.pausedReason) || null,
-      limits: config.limits,
       slotsLeased: slotsLeased(leases, Date.now()),
+      limits: limitsInForce(row, config.limits),
+      limitsConfigured: config.limits,
       filesQueued: Number(row.filesQueued ?? 0),
       filesActive: Number(row.filesActive ?? 0),
       jobsActive: Number(row.jobsActive ?? 0),

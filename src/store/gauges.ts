@@ -1,5 +1,5 @@
 import type { ChainableCommander } from 'ioredis';
-import type { CacheConfig } from '../model/cache.js';
+import type { CacheConfig, CacheLimits } from '../model/cache.js';
 import { JOB_STATES, type JobState } from '../model/words.js';
 import { Commands, guarded } from './commands.js';
 import { connectFailingFast, disconnect } from './connect.js';
@@ -7,6 +7,7 @@ import { checkHealth } from './health.js';
 import { timeOfId } from './job-id.js';
 import { Keys, queueName } from './keys.js';
 import { slotsLeased } from './leases.js';
+import { limitsInForce } from './limits.js';
 import { readRegistry } from './registry.js';
 import type { StoreOptions } from './settings.js';
 
@@ -79,24 +80,23 @@ export function openGaugeReader(options: StoreOptions & { caches: readonly Cache
     const wanted = options.caches.map((config) => ({
       queue: queueName(config.name, false),
       name: config.name as string | null,
-      limit: config.limits.inFlight,
+      limits: config.limits,
     }));
     for (const owner of await readRegistry(commands)) {
       if (owner.kind !== 'cache' || !owner.adHocCache) continue;
-      wanted.push({ queue: owner.queue, name: null, limit: owner.adHocCache.limits.inFlight });
+      wanted.push({ queue: owner.queue, name: null, limits: owner.adHocCache.limits });
     }
     const gauges: CacheGauges[] = [];
-    const addresses = noGauges(null, 0);
+    const addresses = noGauges(null);
     addCounters(addresses, await redis.hgetall(keys.goneAddresses));
     for (let i = 0; i < wanted.length; i += CACHES_PER_READ) {
       const group = wanted.slice(i, i + CACHES_PER_READ);
       const pipeline = redis.pipeline();
       for (const { queue } of group) readCache(pipeline, queue);
       const replies = (await pipeline.exec()) ?? [];
-      group.forEach(({ name, limit }, at) => {
-        const own = name === null ? addresses : noGauges(name, 0);
-        own.slotsLimit += limit;
-        addCache(own, replies.slice(at * COMMANDS_PER_CACHE, (at + 1) * COMMANDS_PER_CACHE));
+      group.forEach(({ name, limits }, at) => {
+        const own = name === null ? addresses : noGauges(name);
+        addCache(own, limits, replies.slice(at * COMMANDS_PER_CACHE, (at + 1) * COMMANDS_PER_CACHE));
         if (name !== null) gauges.push(own);
       });
     }
@@ -119,7 +119,7 @@ export function openGaugeReader(options: StoreOptions & { caches: readonly Cache
 
 const COMMANDS_PER_CACHE = 3;
 
-function addCache(gauges: CacheGauges, replies: [Error | null, unknown][]): void {
+function addCache(gauges: CacheGauges, limits: CacheLimits, replies: [Error | null, unknown][]): void {
   for (const [error] of replies) if (error) throw error;
   const [row, next, leases] = replies.map(([, reply]) => reply) as [
     Record<string, string>,
@@ -127,6 +127,7 @@ function addCache(gauges: CacheGauges, replies: [Error | null, unknown][]): void
     string[],
   ];
   const now = Date.now();
+  gauges.slotsLimit += limitsInForce(row, limits).inFlight;
   gauges.filesPending += Number(row.filesQueued ?? 0);
   gauges.filesActive += Number(row.filesActive ?? 0);
   gauges.jobsActive += Number(row.jobsActive ?? 0);
@@ -154,7 +155,7 @@ function addCounters({ jobs, files }: CacheGauges, row: Record<string, string>):
   for (const ending of FILE_ENDINGS) files[ending] += Number(row[`ended:${ENDING_LETTERS[ending]}`] ?? 0);
 }
 
-function noGauges(cache: string | null, slotsLimit: number): CacheGauges {
+function noGauges(cache: string | null): CacheGauges {
   return {
     cache,
     filesPending: 0,
@@ -162,7 +163,7 @@ function noGauges(cache: string | null, slotsLimit: number): CacheGauges {
     jobsActive: 0,
     nextJobAgeMs: 0,
     slotsLeased: 0,
-    slotsLimit,
+    slotsLimit: 0,
     up: null,
     held: false,
     paused: false,

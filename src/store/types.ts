@@ -1,4 +1,4 @@
-import type { CacheConfig } from '../model/cache.js';
+import type { CacheConfig, CacheLimits } from '../model/cache.js';
 import type { FileErrorCode } from '../model/errors.js';
 import type {
   Cache,
@@ -161,6 +161,11 @@ export interface JobStore {
   /** The last hour, minute by minute. */
   cacheHistory(name: string): Promise<CacheHistory>;
   pauseCache(name: string, reason: string): Promise<Cache>;
+  /**
+   * Limits in place of the configured ones, for every worker, within seconds.
+   * @param change what is not in it stays as it is; null: back to the configuration
+   */
+  limitCache(name: string, change: Partial<CacheLimits> | null): Promise<Cache>;
   resumeCache(name: string): Promise<Cache>;
   health(): Promise<StoreHealth>;
   close(): Promise<void>;

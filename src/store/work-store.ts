@@ -1,3 +1,4 @@
+import type { CacheLimits } from '../model/cache.js';
 import { pathBytes, pathText } from '../model/pathname.js';
 import { isTerminalJobState, type JobState } from '../model/words.js';
 import { CHUNK_FILES, decodePaths, encodePaths } from './chunk-codec.js';
@@ -10,6 +11,7 @@ import { STATE_BYTES } from './file-states.js';
 import { Files } from './files.js';
 import { parseMeta } from './job-record.js';
 import { Keys } from './keys.js';
+import { filesPerSecondOf } from './limits.js';
 import { Queues } from './queue.js';
 import { readRegistry } from './registry.js';
 import { DEFAULT_FILES_PER_JOB, type WorkStoreOptions } from './settings.js';
@@ -255,7 +257,7 @@ class RedisWorkStore implements WorkStore {
   async leaseSlots(
     queue: string,
     workerId: string,
-    limit: number,
+    configured: CacheLimits,
     inUse: number,
     wanted: number,
   ): Promise<Slots> {
@@ -266,13 +268,19 @@ class RedisWorkStore implements WorkStore {
       queue,
       [leases],
       workerId,
-      limit,
       inUse,
       wanted,
       LEASE_MS,
+      configured.inFlight,
+      configured.filesPerSecond ?? '',
     );
-    const [slots, paused] = reply as [number, number];
-    return { slots, paused: paused === 1, validUntil: askedAt + LEASE_MS - LEASE_MARGIN_MS };
+    const [slots, paused, inFlight, perSecond] = reply as [number, number, number, Buffer];
+    return {
+      slots,
+      paused: paused === 1,
+      limits: { inFlight, filesPerSecond: filesPerSecondOf(String(perSecond)) },
+      validUntil: askedAt + LEASE_MS - LEASE_MARGIN_MS,
+    };
   }
 
   async takeStarts(queue: string, filesPerSecond: number, wanted: number): Promise<Starts> {

@@ -1,5 +1,5 @@
 import type { Cluster, Redis } from 'ioredis';
-import type { CacheConfig, Credential } from '../model/cache.js';
+import type { CacheConfig, CacheLimits, Credential } from '../model/cache.js';
 import type { FileError } from '../model/errors.js';
 import type { Evidence, FileOutcome, JobState, TerminalFileState } from '../model/words.js';
 import type { TransferWork } from './transfers.js';
@@ -113,6 +113,8 @@ export interface Slots {
   slots: number;
   /** The cache is paused: no slots until it is resumed, so chunks in work are better handed back. */
   paused: boolean;
+  /** In force now: as configured, or as an operator has changed them. */
+  limits: CacheLimits;
   /** Date.now() after which the lease is void unless renewed: begin nothing then. */
   validUntil: number;
 }
@@ -181,10 +183,17 @@ export interface WorkStore {
   /**
    * This worker's share of a cache's `inFlight`, over all workers never more in sum. Call every 2 s while there is
    * work, and when `wanted` or `inUse` fall; 0 and 0 gives the lease back. Leases end after 10 s without renewal.
+   * @param configured what applies unless an operator has changed it
    * @param inUse flushes outstanding now: these are never given to another worker
    * @param wanted flushes it could have outstanding
    */
-  leaseSlots(queue: string, workerId: string, limit: number, inUse: number, wanted: number): Promise<Slots>;
+  leaseSlots(
+    queue: string,
+    workerId: string,
+    configured: CacheLimits,
+    inUse: number,
+    wanted: number,
+  ): Promise<Slots>;
   /** Takes from the cache's bucket of flush starts, common to all workers; it holds a quarter of a second's worth. */
   takeStarts(queue: string, filesPerSecond: number, wanted: number): Promise<Starts>;
 

@@ -94,8 +94,11 @@ export class CacheWorker {
       store,
       queue: entry.queue,
       workerId,
-      limit: config.limits.inFlight,
+      configured: config.limits,
       log: this.#log,
+      onFilesPerSecond: (filesPerSecond) => {
+        this.#sessions.filesPerSecond = filesPerSecond;
+      },
       onPaused: () => void this.#stepBack(),
     });
     this.#sessions = new SessionPool({
@@ -104,6 +107,7 @@ export class CacheWorker {
       machineName,
       idleMs: idleSessionMs,
       slots: this.#slots,
+      filesPerSecond: config.limits.filesPerSecond,
       log: this.#log,
       onEvent: (shared, event) => this.#onSessionEvent(shared, event),
       observer: observer && {
@@ -149,6 +153,7 @@ export class CacheWorker {
   /** A request named the same address with other settings. */
   set config(config: CacheConfig) {
     this.#config = config;
+    this.#slots.configured = config.limits;
   }
 
   endJob(jobId: string, why: 'canceled' | 'expired'): void {

@@ -1,4 +1,5 @@
 import type { Logger } from 'pino';
+import type { StartSource } from '../flush/admission.js';
 import { FlushSession, type SessionEvent, type SessionObserver } from '../flush/session.js';
 import type { CacheConfig } from '../model/cache.js';
 import type { FlushWork, WorkStore } from '../store/work.js';
@@ -19,6 +20,8 @@ export interface SessionPoolOptions {
   machineName: string;
   idleMs: number;
   slots: CacheSlots;
+  /** Flushes begun per second, over all workers; null: any number. */
+  filesPerSecond: number | null;
   log: Logger;
   onEvent: (shared: SharedSession, event: SessionEvent) => void;
   observer: SessionObserver | undefined;
@@ -29,9 +32,19 @@ export class SessionPool {
   readonly #options: SessionPoolOptions;
   readonly #open = new Map<string, Promise<SharedSession>>();
   readonly #idle = new Map<string, NodeJS.Timeout>();
+  #filesPerSecond: number | null;
 
   constructor(options: SessionPoolOptions) {
     this.#options = options;
+    this.#filesPerSecond = options.filesPerSecond;
+  }
+
+  /** For those that are open and those to come. */
+  set filesPerSecond(filesPerSecond: number | null) {
+    this.#filesPerSecond = filesPerSecond;
+    this.#forEachOpen((session) => {
+      session.starts = this.#starts();
+    });
   }
 
   /** Makes no call: the export is mounted when the first file needs it. `release` it once. */
@@ -80,7 +93,6 @@ export class SessionPool {
 
   async #openSession(job: FlushWork, config: CacheConfig): Promise<SharedSession> {
     const { store, queue, machineName, onEvent, slots, observer } = this.#options;
-    const { filesPerSecond } = config.limits;
     const dialectProven = await store.isDialectProven(queue);
     const target = {
       addresses: config.addresses,
@@ -92,11 +104,9 @@ export class SessionPool {
     };
     const session = await FlushSession.open(target, job.export, {
       inFlight: 0,
-      filesPerSecond,
+      filesPerSecond: null,
       dialectProven,
-      ...(filesPerSecond === null
-        ? {}
-        : { starts: (wanted: number) => store.takeStarts(queue, filesPerSecond, wanted) }),
+      starts: this.#starts(),
       ...(observer === undefined ? {} : { observer }),
       onEvent: (event) => {
         if (event.type === 'dialect-proven') this.#proven();
@@ -112,17 +122,28 @@ export class SessionPool {
   /** One session has seen the dialect: it is a property of the cache. */
   #proven(): void {
     const { store, queue, log } = this.#options;
-    for (const opening of this.#open.values()) {
-      opening.then(
-        ({ session }) => {
-          session.dialectProven = true;
-        },
-        () => {},
-      );
-    }
+    this.#forEachOpen((session) => {
+      session.dialectProven = true;
+    });
     store.setDialectProven(queue).catch((error: unknown) => {
       log.warn({ err: error, queue }, 'that the cache has shown its dialect was not stored');
     });
+  }
+
+  #starts(): StartSource | null {
+    const { store, queue } = this.#options;
+    const perSecond = this.#filesPerSecond;
+    return perSecond === null ? null : (wanted) => store.takeStarts(queue, perSecond, wanted);
+  }
+
+  /** Also with those that are just being opened, once they are. */
+  #forEachOpen(change: (session: FlushSession) => void): void {
+    for (const opening of this.#open.values()) {
+      opening.then(
+        ({ session }) => change(session),
+        () => {},
+      );
+    }
   }
 
   async #close(key: string): Promise<void> {
@@ -140,9 +161,6 @@ export class SessionPool {
 }
 
 /** Jobs for an address may bring different ports or identities, so the whole target is part of it. */
-function keyOf(
-  job: FlushWork,
-  { addresses, ports, credential, privilegedPort, limits }: CacheConfig,
-): string {
-  return JSON.stringify([job.export, addresses, ports, credential, privilegedPort, limits.filesPerSecond]);
+function keyOf(job: FlushWork, { addresses, ports, credential, privilegedPort }: CacheConfig): string {
+  return JSON.stringify([job.export, addresses, ports, credential, privilegedPort]);
 }

@@ -1,5 +1,6 @@
 import type { Logger } from 'pino';
 import type { SessionCounters } from '../flush/session.js';
+import type { CacheLimits } from '../model/cache.js';
 import type { WorkStore } from '../store/work.js';
 import type { CacheLoad } from './observer.js';
 
@@ -17,9 +18,11 @@ export interface SlotOptions {
   store: Pick<WorkStore, 'leaseSlots'>;
   queue: string;
   workerId: string;
-  /** Flushes that may be outstanding on the cache, over all workers. */
-  limit: number;
+  /** The configuration, which an operator may have overruled. */
+  configured: CacheLimits;
   log: Logger;
+  /** What is in force has changed; told before the first slots are given out. */
+  onFilesPerSecond: (filesPerSecond: number | null) => void;
   /** The cache is paused: nothing may begin until it is resumed. */
   onPaused: () => void;
 }
@@ -41,6 +44,9 @@ const REBALANCE_MS = 20;
 export class CacheSlots {
   readonly #options: SlotOptions;
   readonly #users = new Set<SlotUser>();
+  #configured: CacheLimits;
+  /** As the store last told it. */
+  #inForce: CacheLimits;
   #slots = 0;
   /** Slots that the newest question wanted. */
   #asked = 0;
@@ -55,6 +61,13 @@ export class CacheSlots {
 
   constructor(options: SlotOptions) {
     this.#options = options;
+    this.#configured = options.configured;
+    this.#inForce = options.configured;
+  }
+
+  /** The configuration has changed; in force by the next lease. */
+  set configured(limits: CacheLimits) {
+    this.#configured = limits;
   }
 
   /** Flushes of ours that are outstanding on the cache. */
@@ -88,7 +101,7 @@ export class CacheSlots {
 
   /** To be called when `wanted` of a user changed. */
   changed(): void {
-    const useful = Math.min(this.#options.limit, this.#wanted());
+    const useful = Math.min(this.#inForce.inFlight, this.#wanted());
     if (useful > this.#slots) {
       // Asked for and not given: the timer asks again.
       if (useful > this.#asked) this.#lease();
@@ -120,8 +133,8 @@ export class CacheSlots {
     await this.#leasing;
     for (const timer of [this.#renewal, this.#end, this.#rebalance]) clearTimeout(timer);
     if (!this.#leased) return;
-    const { store, queue, workerId, limit, log } = this.#options;
-    await store.leaseSlots(queue, workerId, limit, 0, 0).catch((error: unknown) => {
+    const { store, queue, workerId, log } = this.#options;
+    await store.leaseSlots(queue, workerId, this.#configured, 0, 0).catch((error: unknown) => {
       log.debug({ err: error, queue }, 'slots were not given back; their lease runs out by itself');
     });
   }
@@ -144,24 +157,35 @@ export class CacheSlots {
   async #leaseOnce(): Promise<void> {
     clearTimeout(this.#renewal);
     this.#renewal = undefined;
-    const { store, queue, workerId, limit, log, onPaused } = this.#options;
+    const { store, queue, workerId, log, onPaused } = this.#options;
     const inUse = this.outstanding;
-    const wanted = Math.min(limit, Math.max(inUse, this.#wanted()));
+    const wanted = Math.max(inUse, this.#wanted());
     this.#asked = wanted;
     try {
-      const { slots, paused, validUntil } = await store.leaseSlots(queue, workerId, limit, inUse, wanted);
+      const lease = await store.leaseSlots(queue, workerId, this.#configured, inUse, wanted);
+      const { slots, paused, limits, validUntil } = lease;
       this.#leased = inUse + wanted > 0;
+      this.#obey(limits);
       this.#slots = slots;
       clearTimeout(this.#end);
       this.#end = setTimeout(() => this.#voidLease(), Math.max(0, validUntil - Date.now()));
       this.#end.unref();
       this.#divide();
       if (paused && wanted > 0) onPaused();
-      if (this.#leased) this.#renewIn(slots >= wanted ? RENEW_MS : slots > 0 ? SHORT_MS : STARVED_MS);
+      if (this.#leased)
+        this.#renewIn(
+          slots >= Math.min(wanted, limits.inFlight) ? RENEW_MS : slots > 0 ? SHORT_MS : STARVED_MS,
+        );
     } catch (error) {
       log.warn({ err: error, queue }, 'slots could not be leased');
       this.#renewIn(RENEW_MS);
     }
+  }
+
+  #obey(limits: CacheLimits): void {
+    const { filesPerSecond } = this.#inForce;
+    this.#inForce = limits;
+    if (limits.filesPerSecond !== filesPerSecond) this.#options.onFilesPerSecond(limits.filesPerSecond);
   }
 
   #renewIn(ms: number): void {

@@ -145,6 +145,7 @@ describe('a change', () => {
     pausedReason: 'upgrade',
     limits: { inFlight: 256, filesPerSecond: null },
     slotsLeased: 0,
+    limitsConfigured: { inFlight: 256, filesPerSecond: null },
     filesQueued: 10,
     filesActive: 0,
     jobsActive: 1,
@@ -162,13 +163,30 @@ describe('a change', () => {
     assert.match(listed.stdout.toString(), /projects {2}down.* {2}is paused: upgrade; no route\n$/);
     const paused = await runCli(['caches', 'pause', 'projects', '--reason', 'why not'], { url: service.url });
     assert.equal(paused.stdout.toString(), 'projects is paused: why not\n');
+    const limited = await runCli(
+      ['caches', 'limit', 'projects', '--in-flight', '32', '--files-per-second', 'any'],
+      { url: service.url },
+    );
+    assert.match(
+      limited.stdout.toString(),
+      /^projects may have 256 flushes in flight, and any number begun per second\n$/,
+    );
     const resumed = await runCli(['caches', 'resume', 'projects', '--url', service.url, '--json']);
     assert.deepEqual(JSON.parse(resumed.stdout.toString()), { ...CACHE, paused: false, pausedReason: null });
     assert.deepEqual(
       service.requests.map(({ method, url }) => `${method} ${url}`),
-      ['GET /v1/caches', 'POST /v1/caches/projects/pause', 'POST /v1/caches/projects/resume'],
+      [
+        'GET /v1/caches',
+        'POST /v1/caches/projects/pause',
+        'PATCH /v1/caches/projects',
+        'POST /v1/caches/projects/resume',
+      ],
     );
     assert.equal((await runCli(['caches', 'pause', 'projects'], { url: service.url })).code, 2);
+    for (const wrong of [[], ['--in-flight', '0'], ['--configured', '--in-flight', '3']]) {
+      const { code } = await runCli(['caches', 'limit', 'projects', ...wrong], { url: service.url });
+      assert.equal(code, 2);
+    }
     assert.equal((await runCli(['caches', 'stop', 'projects'], { url: service.url })).code, 2);
   });
 

@@ -25,6 +25,7 @@ const CACHE: Cache = {
   pausedReason: null,
   limits: { inFlight: 256, filesPerSecond: null },
   slotsLeased: 0,
+  limitsConfigured: { inFlight: 256, filesPerSecond: null },
   filesQueued: 0,
   filesActive: 0,
   jobsActive: 0,

@@ -19,6 +19,8 @@ before(async () => {
 });
 after(() => t.close());
 
+const inFlight = (inFlight: number) => ({ inFlight, filesPerSecond: null });
+
 test('slots over all workers never exceed the limit, whatever they want, use and whenever they ask', async () => {
   const worker = fc.record({
     name: fc.constantFrom('a', 'b', 'c', 'd'),
@@ -36,7 +38,7 @@ test('slots over all workers never exceed the limit, whatever they want, use and
         const held = new Map<string, number>();
         for (const { name, wanted, busy } of asks) {
           const inUse = Math.floor((held.get(name) ?? 0) * busy);
-          const { slots } = await t.work.leaseSlots(queue, name, limit, inUse, wanted);
+          const { slots } = await t.work.leaseSlots(queue, name, inFlight(limit), inUse, wanted);
           assert.ok(slots >= 0 && slots <= wanted);
           held.set(name, Math.max(slots, inUse));
           const sum = [...held.values()].reduce((total, each) => total + each, 0);
@@ -50,7 +52,7 @@ test('slots over all workers never exceed the limit, whatever they want, use and
 
 test('a lone worker gets every slot, and two that want all come to half each', async () => {
   const lease = (worker: string, inUse: number, wanted = 1000) =>
-    t.work.leaseSlots('fair', worker, 256, inUse, wanted);
+    t.work.leaseSlots('fair', worker, inFlight(256), inUse, wanted);
   assert.equal((await lease('a', 0)).slots, 256);
   assert.equal((await lease('b', 0)).slots, 0);
   // The first learns of the second when it renews; its flushes that are under way end one by one.
@@ -68,7 +70,7 @@ test('a lone worker gets every slot, and two that want all come to half each', a
 });
 
 test('with fewer slots than workers the one that has waited longest is next', async () => {
-  const lease = (worker: string, inUse: number) => t.work.leaseSlots('scarce', worker, 1, inUse, 5);
+  const lease = (worker: string, inUse: number) => t.work.leaseSlots('scarce', worker, inFlight(1), inUse, 5);
   const seen = new Set<string>();
   for (let round = 0; round < 12; round++) {
     for (const worker of ['a', 'b', 'c']) if ((await lease(worker, 0)).slots === 1) seen.add(worker);
@@ -77,11 +79,11 @@ test('with fewer slots than workers the one that has waited longest is next', as
 });
 
 test('the lease of a worker that died is given to others when it has expired', async () => {
-  assert.equal((await t.work.leaseSlots('dead', 'a', 10, 0, 10)).slots, 10);
+  assert.equal((await t.work.leaseSlots('dead', 'a', inFlight(10), 0, 10)).slots, 10);
   const client = t.redis.client();
   const entry = (await client.hget(t.keys.leases('dead'), 'a')) ?? '';
   await client.hset(t.keys.leases('dead'), 'a', entry.replace(/^(\S+ \S+ \S+) \S+/, '$1 1'));
-  assert.equal((await t.work.leaseSlots('dead', 'b', 10, 0, 10)).slots, 10);
+  assert.equal((await t.work.leaseSlots('dead', 'b', inFlight(10), 0, 10)).slots, 10);
 });
 
 test('flush starts keep to the rate over all workers, and there is no burst after a pause', async () => {
@@ -103,6 +105,28 @@ test('flush starts keep to the rate over all workers, and there is no burst afte
     if (granted < 100) await new Promise((resolve) => setTimeout(resolve, waitMs));
   }
   assert.ok(Date.now() - startedAt >= 240, 'a hundred starts at 400 per second need a quarter of a second');
+});
+
+test('limits that an operator sets win over every worker, and go back to the configuration', async () => {
+  const lease = () => t.work.leaseSlots(NAS_QUEUE, 'w', NAS.limits, 0, 1000);
+  assert.deepEqual((await lease()).limits, NAS.limits);
+  const limited = await t.store.limitCache('nas', { inFlight: 7, filesPerSecond: 2.5 });
+  assert.deepEqual(limited.limits, { inFlight: 7, filesPerSecond: 2.5 });
+  assert.deepEqual(limited.limitsConfigured, NAS.limits);
+  const { slots, limits } = await lease();
+  assert.equal(slots, 7);
+  assert.deepEqual(limits, { inFlight: 7, filesPerSecond: 2.5 });
+
+  const raised = await t.store.limitCache('nas', { inFlight: NAS.limits.inFlight + 100 });
+  assert.equal(raised.limits.filesPerSecond, 2.5, 'what is not given stays');
+  assert.equal((await lease()).slots, NAS.limits.inFlight + 100);
+  assert.equal((await t.store.limitCache('nas', { filesPerSecond: null })).limits.filesPerSecond, null);
+  assert.equal((await lease()).limits.filesPerSecond, null);
+
+  assert.deepEqual((await t.store.limitCache('nas', null)).limits, NAS.limits);
+  assert.deepEqual((await lease()).limits, NAS.limits);
+  await t.work.leaseSlots(NAS_QUEUE, 'w', NAS.limits, 0, 0);
+  await assert.rejects(t.store.limitCache('nowhere', null), { code: 'CACHE_NOT_FOUND' });
 });
 
 test('a cache that does not answer holds its queue with growing pauses, and its jobs say so', async () => {

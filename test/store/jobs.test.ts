@@ -355,7 +355,10 @@ test('pausing a cache shows in its jobs, and again when it is resumed', async ()
   assert.equal(paused.paused, true);
   assert.equal(paused.pausedReason, 'the link is full');
   assert.notEqual(paused.revision, before.revision);
-  assert.equal((await t.work.leaseSlots(NAS_QUEUE, 'w', 10, 0, 5)).slots, 0);
+  assert.equal(
+    (await t.work.leaseSlots(NAS_QUEUE, 'w', { inFlight: 10, filesPerSecond: null }, 0, 5)).slots,
+    0,
+  );
   assert.equal((await t.store.resumeCache('nas')).paused, false);
   assert.equal((await t.store.getJob(id)).paused, false);
 });

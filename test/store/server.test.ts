@@ -25,7 +25,7 @@ test('on a Redis Cluster everything works, and every key carries the one hash ta
       }
       const run = await t.work.beginChunk(item.jobId, item.chunk);
       if (!run) return;
-      await t.work.leaseSlots(NAS_QUEUE, 'w', 10, 1, 5);
+      await t.work.leaseSlots(NAS_QUEUE, 'w', { inFlight: 10, filesPerSecond: null }, 1, 5);
       await t.work.takeStarts(NAS_QUEUE, 1000, 10);
       for (const half of [run.files.slice(0, 200), run.files.slice(200)])
         await t.work.record(

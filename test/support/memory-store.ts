@@ -1,4 +1,5 @@
 import { CACHE_HISTORY_EXAMPLE } from '../../src/api/examples.js';
+import type { CacheLimits } from '../../src/model/cache.js';
 import { BrokerError, FILE_ERRORS } from '../../src/model/errors.js';
 import type { Cache, CacheHistory, ErrorGroup, Job, JobFile, TransferLimits } from '../../src/model/job.js';
 import { pathText } from '../../src/model/pathname.js';
@@ -212,6 +213,13 @@ export class MemoryStore implements JobStore {
   async cacheHistory(name: string): Promise<CacheHistory> {
     await this.getCache(name);
     return CACHE_HISTORY_EXAMPLE;
+  }
+
+  async limitCache(name: string, change: Partial<CacheLimits> | null): Promise<Cache> {
+    const cache = await this.getCache(name);
+    return Object.assign(cache, {
+      limits: { ...(change ? cache.limits : cache.limitsConfigured), ...change },
+    });
   }
 
   async pauseCache(name: string, reason: string): Promise<Cache> {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { pino } from 'pino';
+import type { CacheLimits } from '../../src/model/cache.js';
 import type { Slots } from '../../src/store/work.js';
 import { CacheSlots, type SlotUser } from '../../src/worker/slots.js';
 import { until } from './rig.js';
@@ -26,10 +27,16 @@ function lender(free = 100) {
     free,
     paused: false,
     leaseMs: 10_000,
-    async leaseSlots(_q: string, _w: string, _limit: number, inUse: number, wanted: number): Promise<Slots> {
+    async leaseSlots(
+      _q: string,
+      _w: string,
+      limits: CacheLimits,
+      inUse: number,
+      wanted: number,
+    ): Promise<Slots> {
       asked.push({ inUse, wanted });
       const slots = lender.paused ? 0 : Math.min(lender.free, wanted);
-      return { slots, paused: lender.paused, validUntil: Date.now() + lender.leaseMs };
+      return { slots, paused: lender.paused, limits, validUntil: Date.now() + lender.leaseMs };
     },
   };
   return lender;
@@ -37,7 +44,15 @@ function lender(free = 100) {
 
 function slotsOf(store: ReturnType<typeof lender>, onPaused = () => {}): CacheSlots {
   const log = pino({ level: 'silent' });
-  return new CacheSlots({ store, queue: 'q', workerId: 'w', limit: 100, log, onPaused });
+  return new CacheSlots({
+    store,
+    queue: 'q',
+    workerId: 'w',
+    configured: { inFlight: 100, filesPerSecond: null },
+    log,
+    onFilesPerSecond: () => {},
+    onPaused,
+  });
 }
 
 test('nothing may begin before slots are leased, and no more than leased afterwards', async (t) => {
@@ -51,7 +66,7 @@ test('nothing may begin before slots are leased, and no more than leased afterwa
   slots.changed();
   assert.equal(one.session.inFlight, 0);
   await until('it has slots', () => one.session.inFlight === 30);
-  assert.deepEqual(store.asked[0], { inUse: 0, wanted: 100 });
+  assert.deepEqual(store.asked[0], { inUse: 0, wanted: 512 });
 });
 
 test('sessions share what is leased: small wishes in full, the rest in equal parts', async (t) => {

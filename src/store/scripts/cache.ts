@@ -14,6 +14,17 @@ local function changed()
 end
 `;
 
+/**
+ * Limits in place of the configured ones. ARGV: tag, queue, and 'reset', or else inFlight and filesPerSecond:
+ * '=' leaves one as it is; filesPerSecond '' is any number.
+ */
+const limits = `
+if ARGV[3] == 'reset' then return redis.call('HDEL', cache, 'limit:inFlight', 'limit:filesPerSecond') end
+if ARGV[3] ~= '=' then redis.call('HSET', cache, 'limit:inFlight', ARGV[3]) end
+if ARGV[4] ~= '=' then redis.call('HSET', cache, 'limit:filesPerSecond', ARGV[4]) end
+return 1
+`;
+
 /** ARGV: tag, queue, '1' or '0', reason. */
 const pause = `
 local v = redis.call('HMGET', cache, 'paused', 'pausedReason')
@@ -51,12 +62,14 @@ return { untilMs, tries, untilMs - now }
 /**
  * Shares out slots. Each worker holds the larger of what it was given and what it uses; the sum of that never exceeds
  * the limit, and what is given tends to the max-min fair share of what is wanted.
- * KEYS: cache, leases. ARGV: tag, queue, worker, limit, in use, wanted, lease milliseconds. Returns slots and paused.
+ * KEYS: cache, leases. ARGV: tag, queue, worker, in use, wanted, lease milliseconds, and the worker's configuration of
+ * inFlight and filesPerSecond ('' is any number). Returns slots, paused, and both limits as they are in force.
  */
 const lease = `
 local leases, worker = KEYS[2], ARGV[3]
-local limit, inUse, wanted, ttl = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local paused = redis.call('HGET', cache, 'paused') == '1'
+local inUse, wanted, ttl = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local set = redis.call('HMGET', cache, 'paused', 'limit:inFlight', 'limit:filesPerSecond')
+local paused, limit, perSecond = set[1] == '1', tonumber(set[2] or ARGV[7]), set[3] or ARGV[8]
 if paused then wanted = 0 end
 local me = { name = worker, inUse = inUse, wanted = wanted, starvedAt = 0 }
 local sharers, held = { me }, 0
@@ -74,7 +87,7 @@ for i = 1, #stored, 2 do
 end
 if inUse == 0 and wanted == 0 then
   redis.call('HDEL', leases, worker)
-  return { 0, paused and 1 or 0 }
+  return { 0, paused and 1 or 0, limit, perSecond }
 end
 -- Small wishes first. Rounding favours the last, so those that have waited longest with nothing come last.
 table.sort(sharers, function(a, b)
@@ -97,7 +110,7 @@ elseif me.starvedAt == 0 then
 end
 redis.call('HSET', leases, worker, string.format('%.0f %.0f %.0f %.0f %.0f', slots, inUse, wanted, now + ttl, me.starvedAt))
 redis.call('PEXPIRE', leases, ttl)
-return { slots, paused and 1 or 0 }
+return { slots, paused and 1 or 0, limit, perSecond }
 `;
 
 /**
@@ -148,6 +161,10 @@ return 1
 const forget = `
 if tonumber(redis.call('HGET', cache, 'jobsKept') or '0') > 0 or redis.call('HGET', cache, 'paused') == '1' then return 0 end
 local row = redis.call('HGETALL', cache)
+-- What an operator has set stays, as a pause does.
+for i = 1, #row, 2 do
+  if row[i]:find('^limit:') then return 0 end
+end
 for i = 1, #row, 2 do
   if row[i]:find('^jobs:') or row[i]:find('^ended:') then redis.call('HINCRBY', KEYS[5], row[i], row[i + 1]) end
 end
@@ -163,6 +180,7 @@ function cacheScript(lua: string, numberOfKeys: number): Script {
 
 export const CACHE_SCRIPTS = {
   wbPause: cacheScript(pause, 1),
+  wbLimits: cacheScript(limits, 1),
   wbUp: cacheScript(up, 1),
   wbHold: cacheScript(hold, 1),
   wbLease: cacheScript(lease, 2),
