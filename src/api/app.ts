@@ -13,10 +13,12 @@ import { addAccessRules } from './access-rules.js';
 import { type BodyLimits, readJson } from './body.js';
 import { Connections } from './connections.js';
 import type { ApiDeps, RouteContext } from './deps.js';
+import { JobFeed } from './job-feed.js';
 import { openApiOptions } from './openapi.js';
 import { refuseConnection, sendProblem } from './problem.js';
 import { addRequestRules, refuseOtherMethods, setHeaders } from './request-rules.js';
 import { cancelJob } from './routes/cancel-job.js';
+import { listenToJobs } from './routes/events.js';
 import { getCache } from './routes/get-cache.js';
 import { getCacheHistory } from './routes/get-cache-history.js';
 import { getJob } from './routes/get-job.js';
@@ -56,6 +58,7 @@ export function buildApp(deps: ApiDeps): FastifyInstance {
   const context: RouteContext = {
     ...deps,
     waiters: new Waiters(limits.waiters),
+    feed: new JobFeed(deps.store, deps.log),
     targets: new Targets(deps.caches, deps.adHoc, deps.lookup),
   };
   const app: FastifyInstance = Fastify({
@@ -107,6 +110,7 @@ export function buildApp(deps: ApiDeps): FastifyInstance {
     routes.route(listFiles(context));
     routes.route(listErrors(context));
     routes.route(listenToJob(context));
+    routes.route(listenToJobs(context));
     routes.route(reportJob(context));
     routes.route(cancelJob(context));
     routes.route(retryJob(context));

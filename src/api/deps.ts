@@ -5,6 +5,7 @@ import type { CacheConfig } from '../model/cache.js';
 import type { AdHocConfig, ApiLimits } from '../model/limits.js';
 import type { Access, Principal } from '../model/principal.js';
 import type { JobStore } from '../store/types.js';
+import type { JobFeed } from './job-feed.js';
 import type { OperationDocs } from './openapi.js';
 import type { Lookup, Targets } from './target.js';
 import type { Waiters } from './waiters.js';
@@ -44,6 +45,7 @@ export interface ApiMetrics {
 /** What routes are made from. */
 export interface RouteContext extends ApiDeps {
   waiters: Waiters;
+  feed: JobFeed;
   targets: Targets;
 }
 

@@ -9,6 +9,16 @@ const EVENTS_APART_MS = 250;
 /** Told to the client for its reconnection; also how long we wait for a store that is away. */
 const AGAIN_MS = 2000;
 
+/** A line that tells a client how long to wait before it connects again. */
+export function reconnectAfter(ms: number): string {
+  return `retry: ${ms}\n`;
+}
+
+/** A job in the form of text/event-stream: `end` when it has ended, else `job`. */
+export function jobEvent({ revision: _, ...job }: Job & Revision, id: string): string {
+  return `id: ${id}\nevent: ${isTerminalJobState(job.state) ? 'end' : 'job'}\ndata: ${JSON.stringify(job)}\n\n`;
+}
+
 /**
  * The events of a job in the form of text/event-stream: its present state unless `lastEventId` names it, every change
  * at most four times a second (only the newest state counts), a comment when nothing happens, the end. Ends after
@@ -20,17 +30,15 @@ export async function* jobEvents(
   lastEventId: string | undefined,
   signal: AbortSignal,
 ): AsyncGenerator<string, void, undefined> {
-  yield `retry: ${AGAIN_MS}\n\n`;
+  yield `${reconnectAfter(AGAIN_MS)}\n`;
   let job = first;
   let known = lastEventId;
   for (;;) {
     const toldAt = Date.now();
     if (job.revision !== known) {
-      const ended = isTerminalJobState(job.state);
-      const { revision, ...shown } = job;
-      yield `id: ${revision}\nevent: ${ended ? 'end' : 'job'}\ndata: ${JSON.stringify(shown)}\n\n`;
-      if (ended) return;
-      known = revision;
+      yield jobEvent(job, job.revision);
+      if (isTerminalJobState(job.state)) return;
+      known = job.revision;
     } else {
       yield ': ping\n\n';
     }

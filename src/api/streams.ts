@@ -8,7 +8,11 @@ export const LONGEST_STREAM_MS = 3600_000;
 const LAST_WORDS_MS = 1000;
 
 /** Answers with parts as they are made, no faster than they are read. Leaving `parts` early cuts the answer. */
-export function sendStream(reply: FastifyReply, type: string, parts: AsyncIterable<string>): FastifyReply {
+export function sendStream(
+  reply: FastifyReply,
+  type: string,
+  parts: AsyncIterable<string | Buffer>,
+): FastifyReply {
   const timer = setTimeout(() => cut(reply.raw), LONGEST_STREAM_MS + LAST_WORDS_MS);
   timer.unref();
   reply.raw.once('close', () => clearTimeout(timer));

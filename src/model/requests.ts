@@ -327,15 +327,12 @@ function pageLimit(standard: number, max: number) {
     .meta({ description: `Items on a page, at most ${max}.` });
 }
 
-export const jobListQuerySchema = z.strictObject({
+/** What jobs can be told by that never changes. */
+const jobFilterFields = {
   principal: z.string().min(1).max(128).optional().meta({
     description: "Only jobs of this principal. Without the role `operate` only one's own are listed.",
   }),
   kind: z.enum(JOB_KINDS).optional().meta({ description: 'Only jobs of this kind.' }),
-  state: z
-    .array(z.enum(JOB_STATES))
-    .optional()
-    .meta({ description: 'Only jobs in one of these states; repeatable.' }),
   cache: z
     .string()
     .min(1)
@@ -344,6 +341,17 @@ export const jobListQuerySchema = z.strictObject({
     .meta({ description: 'Only jobs of this cache (a name or an address).' }),
   node: z.string().min(1).max(255).optional().meta({ description: 'Only transfers of this node.' }),
   label: labelParameter('Only jobs with this label, `KEY=VALUE`, e.g. `run=42`; repeatable, all must match.'),
+};
+
+export const eventsQuerySchema = z.strictObject(jobFilterFields);
+export type EventsQuery = z.infer<typeof eventsQuerySchema>;
+
+export const jobListQuerySchema = z.strictObject({
+  ...jobFilterFields,
+  state: z
+    .array(z.enum(JOB_STATES))
+    .optional()
+    .meta({ description: 'Only jobs in one of these states; repeatable.' }),
   createdAfter: z.iso.datetime({ offset: true }).optional().meta({
     description: 'Only jobs created at this time or later (RFC 3339, e.g. `2026-01-31T00:00:00Z`).',
   }),

@@ -15,7 +15,7 @@ import {
   jobMeta,
   jobState,
 } from './job-record.js';
-import type { JobFilter, Page, Revision } from './types.js';
+import type { ChangedJobs, JobFilter, Page, Revision } from './types.js';
 
 /** Jobs looked at per call of `list`, after which a cursor is returned though the page is not full. */
 const MAX_JOBS_SCANNED = 2000;
@@ -92,6 +92,37 @@ export class Jobs {
       scanned += ids.length;
     }
     return { items, nextCursor: cursorOfId(from.slice(1)) };
+  }
+
+  /** Jobs whose last change lies behind `place`, in the order of these changes. */
+  async changedSince(place: number, limit: number): Promise<ChangedJobs> {
+    const { redis, keys } = this.#commands;
+    const found = await redis.zrangebyscore(
+      keys.lastChanges,
+      `(${place}`,
+      '+inf',
+      'WITHSCORES',
+      'LIMIT',
+      0,
+      limit,
+    );
+    const placeOf = new Map<string, number>();
+    for (let i = 0; i < found.length; i += 2) placeOf.set(found[i] as string, Number(found[i + 1]));
+    const rows = await this.#rows([...placeOf.keys()]);
+    const caches = await this.#cachesOf(rows);
+    return {
+      jobs: rows.map((row) => ({
+        job: jobFromRow(row, caches.get(row.queue ?? '') ?? cacheShown([])),
+        place: placeOf.get(row.id ?? '') ?? place,
+      })),
+      place: Number(found.at(-1) ?? place),
+    };
+  }
+
+  /** The place of the last change of all. */
+  async lastPlace(): Promise<number> {
+    const { redis, keys } = this.#commands;
+    return Number((await redis.zrevrange(keys.lastChanges, 0, 0, 'WITHSCORES'))[1] ?? 0);
   }
 
   /**

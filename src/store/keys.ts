@@ -17,6 +17,7 @@ import type { FlushTarget, TransferTarget } from './types.js';
  *   {p}:bucket:<queue>     hash    flush starts that may be taken
  *   {p}:queues             hash    queue → who it serves
  *   {p}:jobs, {p}:open     zset    all job ids, those that have not ended; by id, which sorts by time
+ *   {p}:last-changes       zset    all job ids by the place of their last change in the order of all changes
  *   {p}:deadlines          zset    open jobs by deadline
  *   {p}:outbox             zset    jobs with something not yet handed to BullMQ, by when to look
  *   {p}:retention          zset    ended jobs by the end of their retention
@@ -81,6 +82,9 @@ export class Keys {
   }
   get open(): string {
     return `${this.tag}:open`;
+  }
+  get lastChanges(): string {
+    return `${this.tag}:last-changes`;
   }
   get deadlines(): string {
     return `${this.tag}:deadlines`;
@@ -151,6 +155,7 @@ export class Keys {
       this.queues,
       this.parts(queue),
       this.joinable,
+      this.lastChanges,
     ];
   }
 }

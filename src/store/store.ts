@@ -59,6 +59,16 @@ export async function openJobStore(options: JobStoreOptions): Promise<JobStore> 
         if (isTerminalJobState(state) || (!untilTerminal && revision !== since)) return;
         await waiters.wait(id, since, untilTerminal, queue, signal);
       }),
+    lastPlace: () => guarded(() => jobs.lastPlace()),
+    changedSince: (place, limit) => guarded(() => jobs.changedSince(place, limit)),
+    watchChanges: (onChange) =>
+      subscriptions.listen(
+        keys.changes,
+        (message) => {
+          if (message.startsWith('job ')) onChange();
+        },
+        onChange,
+      ),
     listJobs: (filter, cursor, limit) => guarded(() => jobs.list(filter, cursor, limit)),
     listFiles: (id, filter, cursor, limit) =>
       guarded(async () => {

@@ -118,6 +118,14 @@ export interface Revision {
   state: JobState;
 }
 
+/** Jobs that have changed, each once and as it is now, in the order of their last changes. */
+export interface ChangedJobs {
+  /** With the place of its last change in the order of all changes. */
+  jobs: { job: Job & Revision; place: number }[];
+  /** Where to go on. */
+  place: number;
+}
+
 export interface StoreHealth {
   ok: boolean;
   /** Sentences on what is wrong or weaker than it should be (fsync policy, maxmemory-policy, version). */
@@ -135,6 +143,12 @@ export interface JobStore {
   getRevision(id: string): Promise<Revision>;
   /** Resolves when the job's revision differs from `since` (or it is terminal, if `untilTerminal`), or at the abort. */
   waitForChange(id: string, since: string, untilTerminal: boolean, signal: AbortSignal): Promise<void>;
+  /** The place of the newest change in the order of all changes of all jobs. */
+  lastPlace(): Promise<number>;
+  /** What changed behind that place, at most `limit` jobs; with none the place stays as it is. */
+  changedSince(place: number, limit: number): Promise<ChangedJobs>;
+  /** Calls `onChange` when any job has changed, or may have. Calls can be lost. @returns what ends it */
+  watchChanges(onChange: () => void): () => void;
   /** Newest first. */
   listJobs(filter: JobFilter, cursor: string | null, limit: number): Promise<Page<Job>>;
   /** In the order of submission. */

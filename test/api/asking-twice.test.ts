@@ -121,7 +121,7 @@ test('while a request is still arriving its key is answered with 409 and Retry-A
   } as never);
   await sending;
   const client = redis.client();
-  while ((await client.exists(new Keys('api').asked('slow'))) === 0);
+  while ((await client.exists(new Keys('api').asked('local slow'))) === 0);
   const early = await post(['/slow1', '/slow2'], { key: 'slow' });
   assert.deepEqual([early.status, early.body.code], [409, 'IDEMPOTENCY_KEY_IN_USE']);
   assert.ok(Number(early.headers.get('retry-after')) > 0);

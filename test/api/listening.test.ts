@@ -9,6 +9,7 @@ import type { WorkStore } from '../../src/store/work.js';
 import { openWorkStore } from '../../src/store/work-store.js';
 import { finishAll, result } from '../store/fixture.js';
 import { type ApiTest, PROJECTS, SCRATCH, startApi } from '../support/api.js';
+import { type EventStream, openEventStream, type StreamEvent } from '../support/event-stream.js';
 import { startRedis, type TestRedis } from '../support/redis.js';
 
 /** Events and reports over HTTP and a real Redis; what a worker would do is done by hand. */
@@ -46,77 +47,52 @@ async function submit(body: string | Buffer): Promise<string> {
   return (job as Job).id;
 }
 
-interface Event {
-  id: string;
-  event: string;
-  job: Job;
-}
-
-/** One connection: its events one by one, until the service ends it. */
-async function listen(id: string, lastEventId?: string) {
-  const controller = new AbortController();
-  const headers: Record<string, string> = lastEventId === undefined ? {} : { 'last-event-id': lastEventId };
-  const response = await fetch(`${base}/v1/jobs/${id}/events`, { headers, signal: controller.signal });
-  async function* events(): AsyncGenerator<Event> {
-    let text = '';
-    for await (const chunk of response.body ?? []) {
-      text += Buffer.from(chunk).toString();
-      for (let end = text.indexOf('\n\n'); end >= 0; end = text.indexOf('\n\n')) {
-        const fields = new Map(
-          text
-            .slice(0, end)
-            .split('\n')
-            .map((line) => [line.slice(0, line.indexOf(':')), line.slice(line.indexOf(':') + 2)]),
-        );
-        text = text.slice(end + 2);
-        const data = fields.get('data');
-        if (data !== undefined)
-          yield { id: fields.get('id') ?? '', event: fields.get('event') ?? '', job: JSON.parse(data) };
-      }
-    }
-  }
-  return { response, events: events(), leave: () => controller.abort() };
+function listen(id: string, lastEventId?: string): Promise<EventStream<Job>> {
+  return openEventStream<Job>(`${base}/v1/jobs/${id}/events`, lastEventId);
 }
 
 test('events tell the state, each change and the end, and then the connection ends', async () => {
   const id = await submit('/a\0/b\0');
-  const { response, events } = await listen(id);
-  assert.equal(response.headers.get('content-type'), 'text/event-stream');
-  const first = (await events.next()).value as Event;
-  assert.deepEqual([first.event, first.job.id, first.job.state], ['job', id, 'queued']);
+  const stream = await listen(id);
+  assert.equal(stream.response.headers.get('content-type'), 'text/event-stream');
+  const first = await stream.next();
+  assert.deepEqual([first.event, first.data.id, first.data.state], ['job', id, 'queued']);
   const run = await work.beginChunk(id, 0);
   assert.ok(run);
-  const second = (await events.next()).value as Event;
-  assert.deepEqual([second.event, second.job.state], ['job', 'running']);
+  const second = await stream.next();
+  assert.deepEqual([second.event, second.data.state], ['job', 'running']);
   assert.notEqual(second.id, first.id);
   await work.record(
     run,
     run.files.map((file) => result(file)),
   );
-  const rest: Event[] = [];
-  for await (const event of events) rest.push(event);
-  const last = rest.at(-1) as Event;
-  assert.deepEqual([last.event, last.job.state, last.job.progress.filesSucceeded], ['end', 'succeeded', 2]);
+  const rest: StreamEvent<Job>[] = [];
+  for await (const event of stream.blocks) rest.push(event);
+  const last = rest.at(-1);
+  assert.deepEqual(
+    [last?.event, last?.data?.state, last?.data?.progress.filesSucceeded],
+    ['end', 'succeeded', 2],
+  );
   // EventSource comes back by itself; 204 tells it to stop.
-  const again = await listen(id, last.id);
+  const again = await listen(id, last?.id);
   assert.equal(again.response.status, 204);
   // Whoever knows an earlier state, or none, hears of the end.
   for (const known of [first.id, undefined]) {
     const late = await listen(id, known);
-    assert.equal(((await late.events.next()).value as Event).event, 'end');
-    assert.equal((await late.events.next()).done, true);
+    assert.equal((await late.next()).event, 'end');
+    assert.equal((await late.blocks.next()).done, true);
   }
 });
 
 test('what the last event id names is not told again', async () => {
   const id = await submit('/a\0');
   const before = await listen(id);
-  const first = (await before.events.next()).value as Event;
+  const first = await before.next();
   before.leave();
   const after = await listen(id, first.id);
   await store.cancel(id);
-  const next = (await after.events.next()).value as Event;
-  assert.deepEqual([next.event, next.job.state], ['end', 'canceled']);
+  const next = await after.next();
+  assert.deepEqual([next.event, next.data.state], ['end', 'canceled']);
 });
 
 test('listeners are bounded together with those that wait, and leave their place when they go', async () => {

@@ -174,7 +174,7 @@ test('a request that lost its lease makes no second job', async () => {
   await intake.claim('lost');
   await addAll(intake, ['/slow']);
   // The lease ran out while the process was frozen.
-  await t.redis.client().del(t.keys.asked('lost'));
+  await t.redis.client().del(t.keys.asked('local lost'));
   const winner = await ask(t.store, ['/slow'], { key: 'lost' });
   const late = await intake.commit(newJob());
   assert.deepEqual([late.accepted, late.id], ['replayed', winner.id]);

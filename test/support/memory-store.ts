@@ -8,6 +8,7 @@ import { isTerminalJobState, type JobState } from '../../src/model/words.js';
 import { encodeEntry } from '../../src/store/entry.js';
 import type {
   AcceptedJob,
+  ChangedJobs,
   JobFilter,
   JobIntake,
   JobStore,
@@ -113,6 +114,19 @@ export class MemoryStore implements JobStore {
       })
       .reverse();
     return page(all, cursor, limit);
+  }
+
+  async lastPlace(): Promise<number> {
+    return this.jobs.length;
+  }
+
+  async changedSince(place: number, limit: number): Promise<ChangedJobs> {
+    const jobs = this.jobs.slice(place, place + limit).map(({ job }, i) => ({ job, place: place + i + 1 }));
+    return { jobs, place: place + jobs.length };
+  }
+
+  watchChanges(): () => void {
+    return () => {};
   }
 
   async listFiles(

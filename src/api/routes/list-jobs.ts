@@ -1,11 +1,10 @@
 import { z } from 'zod';
-import { BrokerError } from '../../model/errors.js';
 import { jobSchema } from '../../model/job.js';
-import { hasRole, type Principal } from '../../model/principal.js';
 import { jobListQuerySchema } from '../../model/requests.js';
 import type { JobFilter } from '../../store/types.js';
 import { operation, type RouteContext } from '../deps.js';
 import { JOB_EXAMPLE } from '../examples.js';
+import { jobFilter } from '../job-filter.js';
 import { LINK_DOCS, linkToNext } from '../link.js';
 
 const jobPageSchema = z.object({
@@ -39,15 +38,10 @@ export function listJobs({ store }: RouteContext) {
       },
     },
     async handler(request, reply) {
-      const principal = visibleTo(request.principal, request.query.principal);
-      const { kind, state, cache, node, label, createdAfter, createdBefore, cursor, limit } = request.query;
+      const { state, createdAfter, createdBefore, cursor, limit } = request.query;
       const filter: JobFilter = {
-        ...(principal !== undefined && { principal }),
-        ...(kind && { kind }),
+        ...jobFilter(request.principal, request.query),
         ...(state && { states: state }),
-        ...(cache !== undefined && { cache }),
-        ...(node !== undefined && { node }),
-        ...(label && { labels: Object.fromEntries(label.map(keyAndValue)) }),
         ...(createdAfter !== undefined && { createdAfter: new Date(createdAfter) }),
         ...(createdBefore !== undefined && { createdBefore: new Date(createdBefore) }),
       };
@@ -56,19 +50,4 @@ export function listJobs({ store }: RouteContext) {
       return page;
     },
   });
-}
-
-/** Whose jobs the caller may list of those it asks for. Undefined: everybody's. */
-function visibleTo(caller: Principal, asked: string | undefined): string | undefined {
-  if (hasRole(caller.role, 'operate')) return asked;
-  if (asked === undefined || asked === caller.name) return caller.name;
-  throw new BrokerError(
-    'ROLE_TOO_LOW',
-    `Jobs of other principals are for the role operate; the principal ${JSON.stringify(caller.name)} has the role ${caller.role}.`,
-  );
-}
-
-function keyAndValue(label: string): [string, string] {
-  const equals = label.indexOf('=');
-  return [label.slice(0, equals), label.slice(equals + 1)];
 }

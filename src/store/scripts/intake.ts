@@ -1,7 +1,7 @@
 import { jobScript } from './job-prelude.js';
 
 /**
- * The scripts that make an intake a job, or nothing. ARGV[1] and ARGV[2] are always the tag and the job's id, KEYS[17]
+ * The scripts that make an intake a job, or nothing. ARGV[1] and ARGV[2] are always the tag and the job's id, KEYS[18]
  * is the record of the intake's idempotency key.
  *
  * Idempotency key: (free) --claim--> held by an intake --commit--> answered by a job --window over--> (free)
@@ -10,7 +10,7 @@ import { jobScript } from './job-prelude.js';
 
 /** Claims the key, or holds it for longer. ARGV: tag, id, lease in milliseconds. */
 const claim = `
-local asked = KEYS[17]
+local asked = KEYS[18]
 local v = redis.call('HMGET', asked, 'intake', 'job', 'fingerprint')
 if v[2] then return { 'answered', v[2], v[3] } end
 if v[1] and v[1] ~= id then return { 'arriving' } end
@@ -33,7 +33,7 @@ const commit = `
 local meta, queue, entry = ARGV[3], ARGV[4], ARGV[5]
 local files, duplicates, chunkCount = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local directories, directoryCount = ARGV[9], tonumber(ARGV[10])
-local fingerprint, asked, window = ARGV[17], KEYS[17], ARGV[20]
+local fingerprint, asked, window = ARGV[17], KEYS[18], ARGV[20]
 if redis.call('EXISTS', job) == 1 then return { 'made', id } end
 
 local function answeredBy(jobId)
@@ -88,13 +88,14 @@ if redis.call('HGET', queues, queue) ~= entry then
   redis.call('HSET', queues, queue, entry)
   redis.call('PUBLISH', tag .. ':registry', queue)
 end
+place()
 redis.call('PUBLISH', tag .. ':changes', 'job ' .. id .. ' queued')
 return { 'made', id }
 `;
 
 /** Removes an intake that has not become a job, and frees the key that it holds. */
 const abort = `
-if redis.call('HGET', KEYS[17], 'intake') == id then redis.call('DEL', KEYS[17]) end
+if redis.call('HGET', KEYS[18], 'intake') == id then redis.call('DEL', KEYS[18]) end
 if redis.call('EXISTS', job) == 1 then return 0 end
 return redis.call('UNLINK', states, chunks, details, errors)
 `;

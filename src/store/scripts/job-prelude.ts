@@ -23,7 +23,7 @@ const UNPROVEN_WARNING =
  */
 const PRELUDE = `
 local job, states, chunks, details, errors, runs, cache, jobs, open, deadlines, outbox, retention, ending, queues, parts,
-  joinable = unpack(KEYS)
+  joinable, lastChanges = unpack(KEYS)
 local tag, id = ARGV[1], ARGV[2]
 local CHUNK = 512
 local TERMINAL = { succeeded = true, partial = true, failed = true, canceled = true, expired = true }
@@ -62,10 +62,18 @@ local function remember(delta, bytes)
   redis.call('HSET', cache, slot, string.format('%d %.0f %.0f %.0f', minute, s + succeeded, f + failed, b + bytes))
 end
 
+-- Puts the job behind all that changed before it. In microseconds, so that places rise also after Redis has lost some.
+local function place()
+  local last = redis.call('ZREVRANGE', lastChanges, 0, 0, 'WITHSCORES')[2]
+  local at = math.max(time[1] * 1000000 + time[2], tonumber(last or '0') + 1)
+  redis.call('ZADD', lastChanges, string.format('%.0f', at), id)
+end
+
 -- Everything that a reader may see goes through here. Progress is told at most four times a second per job.
 local function changed(state)
   redis.call('HINCRBY', job, 'rev', 1)
   redis.call('HSET', job, 'updatedAt', now)
+  place()
   if state then
     redis.call('HSET', job, 'state', state)
     redis.call('HINCRBY', cache, 'jobs:' .. state, 1)
@@ -269,7 +277,7 @@ end
 `;
 
 /** Keys that every script on a job takes; see Keys.ofJob. */
-const JOB_KEYS = 16;
+const JOB_KEYS = 17;
 
 export interface Script {
   lua: string;
