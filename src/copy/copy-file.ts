@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto';
 import { type BigIntStats, constants, promises as fs } from 'node:fs';
 import { CopyError, copyErrorOf, hasCode } from './copy-error.js';
-import { versionOf } from './look.js';
+import { loadLibc } from './libc.js';
+import { exactSize, versionOf } from './look.js';
 import { openPlace, openRegular, type Place } from './place.js';
-import { checksum, pump } from './pump.js';
+import { checksum, pump, storedChecksum } from './pump.js';
 import type { Throttle } from './throttle.js';
 
 const NAME_MAX = 255;
@@ -29,7 +30,7 @@ export interface CopyRequest {
   attemptId?: string;
   /**
    * `size` looks at the size of the destination after the last fsync; `crc32` also reads it again and compares.
-   * That read may be answered by the page cache: it finds what software got wrong, not what a disk did.
+   * The page cache is dropped before, where the kernel does that (Linux; a network file system may not).
    */
   verify: 'size' | 'crc32';
   /** Memory is twice this. */
@@ -65,7 +66,7 @@ export async function copyFile(
   const source = await openSource(request);
   try {
     const before = await source.file.stat({ bigint: true });
-    const available = Number(before.size);
+    const available = exactSize(before.size);
     const size = request.size ?? available;
     if (available < size) {
       throw new CopyError(
@@ -77,18 +78,19 @@ export async function copyFile(
     try {
       const copy: Copy = { request, source, destination, before, size, throttle, signal, onDurable };
       const result = await copyOpened(copy);
-      if (result.complete && request.mode === 'atomic') await putInPlace(copy);
+      if (result.complete && request.mode === 'atomic') await takeAttributes(copy);
+      // Some file systems tell only here that they could not write.
+      await destination.file.close();
+      if (result.complete && request.mode === 'atomic') await takeName(destination);
       return result;
     } catch (error) {
       if (request.mode === 'atomic') await removeQuietly(destination);
       throw copyErrorOf(error, `${request.destination} cannot be written`);
     } finally {
-      await destination.file.close();
-      await destination.place.close();
+      await closeQuietly(destination);
     }
   } finally {
-    await source.file.close();
-    await source.place.close();
+    await closeQuietly(source);
   }
 }
 
@@ -182,6 +184,7 @@ async function openDestination(request: CopyRequest): Promise<Opened> {
     }
     const place = await openPlace(request.destination, roots, true);
     try {
+      await checkReplaceable(place);
       const name = temporaryName(place.name, request.attemptId);
       return { file: await openTemporary(place, name, request.resumeAt > 0), place, name };
     } catch (error) {
@@ -193,16 +196,31 @@ async function openDestination(request: CopyRequest): Promise<Opened> {
   }
 }
 
+/** Before anything is copied: a rename would find out last of all, or quietly replace a device. */
+async function checkReplaceable(place: Place): Promise<void> {
+  const there = await fs.lstat(place.address()).catch((error: unknown) => {
+    if (hasCode(error, 'ENOENT')) return null;
+    throw error;
+  });
+  if (there?.isDirectory()) throw new CopyError('EISDIR', `the destination ${place.path} is a directory`);
+  if (there !== null && !there.isFile() && !there.isSymbolicLink()) {
+    throw new CopyError('NOT_REGULAR', `the destination ${place.path} is there and not a regular file`);
+  }
+}
+
 /** Private until it is complete. A left-over of the same attempt is continued or replaced; it can be nobody else's. */
 async function openTemporary(place: Place, name: string, resume: boolean): Promise<fs.FileHandle> {
   const address = place.address(name);
   const flags = constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK;
   if (resume) {
-    try {
-      return await fs.open(address, flags);
-    } catch (error) {
-      if (!hasCode(error, 'ENOENT')) throw error;
-    }
+    const file = await fs.open(address, flags).catch((error: unknown) => {
+      if (hasCode(error, 'ENOENT', 'ELOOP')) return null;
+      throw error;
+    });
+    const stat = await file?.stat();
+    // A second name could be that of a file which somebody wants us to overwrite.
+    if (file && stat?.isFile() && stat.nlink === 1) return file;
+    await file?.close();
   }
   await fs.rm(address, { force: true });
   return fs.open(address, flags | constants.O_CREAT | constants.O_EXCL, 0o600);
@@ -274,7 +292,7 @@ async function isVerified(copy: Copy, crc: number | null): Promise<boolean> {
     );
   }
   if (crc === null) return true;
-  const storedCrc = await checksum(destination.file, size, request.bufferBytes, throttle, signal);
+  const storedCrc = await storedChecksum(destination.file, size, request.bufferBytes, throttle, signal);
   if (storedCrc === null || storedCrc === crc) return storedCrc !== null;
   throw new CopyError('VERIFY_FAILED', `${request.destination} differs from what was read (CRC-32)`, {
     phase: 'verify',
@@ -315,15 +333,26 @@ async function checkSource(copy: Copy): Promise<void> {
   }
 }
 
-/** The temporary file gets the source's mode and time, then the destination's name; then the directory is durable. */
-async function putInPlace(copy: Copy): Promise<void> {
-  const { destination, before } = copy;
+/** The temporary file gets the source's mode and times. */
+async function takeAttributes({ destination, before }: Copy): Promise<void> {
+  const { file } = destination;
   // Not set-uid and its kin: the copy may have another owner than the source.
-  await destination.file.chmod(Number(before.mode & 0o777n));
-  await destination.file.utimes(Number(before.atimeNs) / 1e9, Number(before.mtimeNs) / 1e9);
-  await destination.file.sync();
-  await fs.rename(destination.place.address(destination.name), destination.place.address());
-  await destination.place.syncDirectory();
+  await file.chmod(Number(before.mode & 0o777n));
+  const exact = (await loadLibc())?.setTimes(file.fd, before.atimeNs, before.mtimeNs) ?? false;
+  if (!exact) await file.utimes(Number(before.atimeNs) / 1e9, Number(before.mtimeNs) / 1e9);
+  await file.sync();
+}
+
+/** The temporary file gets the destination's name, and the directory is durable. */
+async function takeName({ place, name }: Opened): Promise<void> {
+  await fs.rename(place.address(name), place.address());
+  await place.syncDirectory();
+}
+
+/** What it says now changes nothing: what was written is durable, or has failed before. */
+async function closeQuietly({ file, place }: Opened): Promise<void> {
+  await file.close().catch(() => undefined);
+  await place.close().catch(() => undefined);
 }
 
 async function removeQuietly(destination: Opened): Promise<void> {

@@ -1,7 +1,7 @@
 import { type BigIntStats, constants, promises as fs } from 'node:fs';
 import { CopyError, copyErrorOf } from './copy-error.js';
 import { openPlace, openRegular, type Place } from './place.js';
-import { checksum } from './pump.js';
+import { checksum, storedChecksum } from './pump.js';
 import type { Throttle } from './throttle.js';
 
 /** What a source looked like at one moment. */
@@ -50,26 +50,22 @@ export async function compare(
   const source = await openSource(request.source, roots?.source ?? null);
   try {
     const look = await lookOf(source.file);
-    const destination = await openRegular(
-      request.destination,
-      constants.O_RDONLY,
-      roots?.destination ?? null,
-      false,
-    ).catch((error: unknown) => {
-      // It leads out of the roots: that is for the caller to hear, before anything is tried.
-      if (error instanceof CopyError && error.code === 'OUTSIDE_ROOTS') throw error;
-      return null;
-    });
+    const destination = await openThere(request.destination, roots?.destination ?? null);
     if (destination === null) return { ...look, identical: false };
     try {
       const there = await destination.file.stat();
-      // The time of a copy is set through a double, which has microseconds at best.
+      const { dev, ino } = await source.file.stat();
+      if (there.dev === dev && there.ino === ino) {
+        throw new CopyError('EINVAL', `${request.source} and ${request.destination} are the same file`);
+      }
+      // Not every file system keeps nanoseconds, and without futimens(3) a copy gets them rounded.
       const same = there.size === look.size && Math.abs(there.mtimeMs - look.mtimeMs) < 1;
       if (!same) return { ...look, identical: false };
       if (request.content) {
         const ours = await checksum(source.file, look.size, bufferBytes, throttle, signal);
-        const theirs = ours && (await checksum(destination.file, look.size, bufferBytes, throttle, signal));
-        if (ours === null || theirs === null) return { ...look, identical: null };
+        if (ours === null) return { ...look, identical: null };
+        const theirs = await storedChecksum(destination.file, look.size, bufferBytes, throttle, signal);
+        if (theirs === null) return { ...look, identical: null };
         if (ours !== theirs) return { ...look, identical: false };
       }
       await destination.file.sync();
@@ -86,6 +82,9 @@ export async function compare(
     await source.place.close();
   }
 }
+
+/** Neither through a link, nor waiting for a FIFO that came in between. */
+const OPEN_ITSELF = constants.O_NOFOLLOW | constants.O_NONBLOCK;
 
 /** An entry below a directory. */
 export interface FoundFile {
@@ -158,6 +157,23 @@ async function entriesOf(place: Place, path: Buffer) {
   }
 }
 
+/** The destination itself, if it is a regular file that can be read: a link would be replaced, not written through. */
+async function openThere(destination: Buffer, roots: readonly Buffer[] | null) {
+  let place: Place | null = null;
+  try {
+    place = await openPlace(destination, roots, false);
+    // A device would be opened with effects.
+    if (!(await fs.lstat(place.address())).isFile()) throw new CopyError('NOT_REGULAR', `${destination}`);
+    const file = await fs.open(place.address(), constants.O_RDONLY | OPEN_ITSELF);
+    return { file, place };
+  } catch (error) {
+    await place?.close();
+    // It leads out of the roots: that is for the caller to hear, before anything is tried.
+    if (error instanceof CopyError && error.code === 'OUTSIDE_ROOTS') throw error;
+    return null;
+  }
+}
+
 async function openSource(source: Buffer, roots: readonly Buffer[] | null) {
   try {
     return await openRegular(source, constants.O_RDONLY, roots, false);
@@ -170,9 +186,15 @@ async function lookOf(file: fs.FileHandle): Promise<SourceLook> {
   const stat = await file.stat({ bigint: true });
   return {
     version: versionOf(stat),
-    size: Number(stat.size),
+    size: exactSize(stat.size),
     mtimeMs: Number(stat.mtimeNs / 1000n) / 1000,
   };
+}
+
+/** @throws {CopyError} EFBIG: of a larger file (a sparse one can be) positions would not be exact */
+export function exactSize(size: bigint): number {
+  if (size <= BigInt(Number.MAX_SAFE_INTEGER)) return Number(size);
+  throw new CopyError('EFBIG', `the source has ${size} bytes; at most ${Number.MAX_SAFE_INTEGER} are copied`);
 }
 
 /** Changes when a file is replaced or written to, as far as stat(2) tells. No spaces. */

@@ -183,11 +183,13 @@ async function openBelow(place: Place, make: boolean): Promise<fs.FileHandle | s
     }
   }
   try {
-    await fs.mkdir(place.address());
+    // If another copy makes it at the same time, this one too may not say that it is there before it is durable.
+    await fs.mkdir(place.address()).catch((error: unknown) => {
+      if (!hasCode(error, 'EEXIST')) throw error;
+    });
     await place.syncDirectory();
   } catch (error) {
-    // Another copy made it first.
-    if (!hasCode(error, 'EEXIST')) throw copyErrorOf(error, `the directory ${place.path} cannot be made`);
+    throw copyErrorOf(error, `the directory ${place.path} cannot be made`);
   }
   return openBelow(place, false);
 }

@@ -1,7 +1,7 @@
 import type { FileHandle } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import { CopyError, copyErrorOf } from './copy-error.js';
-import { kernelCopy } from './kernel-copy.js';
+import { loadLibc } from './libc.js';
 import type { Throttle } from './throttle.js';
 
 /**
@@ -72,7 +72,7 @@ interface Job {
 /** Resolves to the position that was reached: the end, or where the kernel would not go on. */
 async function moveInKernel(job: Job, from: number): Promise<number> {
   const { source, destination, to, bufferBytes, throttle, signal, syncer } = job;
-  const kernel = from < to ? await kernelCopy() : null;
+  const kernel = from < to ? await loadLibc() : null;
   let position = from;
   if (kernel === null || !kernel.seek(destination.fd, position)) return position;
   while (position < to) {
@@ -129,6 +129,35 @@ export async function checksum(
   throttle: Throttle,
   signal: AbortSignal,
 ): Promise<number | null> {
+  return checksumOf(file, length, bufferBytes, (_bytes) => throttle.cpuReady(signal), signal);
+}
+
+/**
+ * As `checksum`, of what storage has: the file is made durable first, and read from there rather than from the page
+ * cache, as far as the kernel does that. It is read over the same way as it was written, so all limits hold.
+ */
+export async function storedChecksum(
+  file: FileHandle,
+  length: number,
+  bufferBytes: number,
+  throttle: Throttle,
+  signal: AbortSignal,
+): Promise<number | null> {
+  await file.sync();
+  await (await loadLibc())?.dropCache(file.fd);
+  const ready = async (bytes: number): Promise<void> => {
+    for (let left = bytes; left > 0 && !signal.aborted; ) left -= await throttle.nextBurst(left, signal);
+  };
+  return checksumOf(file, length, bufferBytes, ready, signal);
+}
+
+async function checksumOf(
+  file: FileHandle,
+  length: number,
+  bufferBytes: number,
+  ready: (bytes: number) => Promise<void>,
+  signal: AbortSignal,
+): Promise<number | null> {
   let crc = 0;
   let [buffer, spare] = buffers(bufferBytes, length);
   let ahead = readAhead(file, buffer, 0, length);
@@ -140,7 +169,7 @@ export async function checksum(
     position += count;
     ahead = readAhead(file, buffer, position, length);
     crc = crc32(filled.subarray(0, count), crc);
-    await throttle.cpuReady(signal);
+    await ready(count);
     if (signal.aborted) {
       await ahead;
       return null;

@@ -271,11 +271,45 @@ describe('an atomic copy', () => {
   test('has permissions and time of its source, but not its set-uid bit', async () => {
     await write('x');
     await fs.chmod(path('in/file'), 0o4640);
-    await fs.utimes(path('in/file'), 1_600_000_000.25, 1_600_000_001.5);
+    await fs.utimes(path('in/file'), 1_600_000_000.25, 1_600_000_001.123_456_7);
     await copy({ mode: 'atomic' });
-    const { mode, mtimeMs } = await fs.stat(path('out/deep/er/file'));
-    assert.equal(mode & 0o7777, 0o640);
-    assert.equal(mtimeMs, 1_600_000_001_500);
+    const [source, { mode, mtimeNs }] = await Promise.all([
+      fs.stat(path('in/file'), { bigint: true }),
+      fs.stat(path('out/deep/er/file'), { bigint: true }),
+    ]);
+    assert.equal(mode & 0o7777n, 0o640n);
+    if (process.platform === 'linux') assert.equal(mtimeNs, source.mtimeNs);
+  });
+
+  test('onto a directory or a FIFO is refused before a byte is copied', async () => {
+    await write('new');
+    await fs.mkdir(path('out/directory'));
+    assert.equal(spawnSync('mkfifo', [join(folder, 'out/fifo')]).status, 0);
+    for (const [name, code] of [
+      ['directory', 'EISDIR'],
+      ['fifo', 'NOT_REGULAR'],
+    ] as const) {
+      const heard: number[] = [];
+      const request = defaultRequest({ mode: 'atomic', destination: path('out', name) });
+      await refused(
+        copyFile(request, new Throttle(), never, (bytes) => heard.push(bytes)),
+        code,
+        /the destination .*(directory|fifo) is/,
+      );
+      assert.deepEqual(heard, []);
+    }
+    assert.deepEqual((await fs.readdir(path('out'))).sort(), ['directory', 'fifo']);
+  });
+
+  test('that is resumed does not write to a file that somebody linked to its temporary name', async () => {
+    await write(randomBytes(1000));
+    await write(Buffer.alloc(500), 'precious');
+    for (const plant of [fs.link, fs.symlink]) {
+      await plant(join(folder, 'precious'), path('out/.file.attempt-1.part'));
+      await copy({ mode: 'atomic', destination: path('out/file'), resumeAt: 500 });
+      assert.deepEqual(await fs.readFile(path('precious')), Buffer.alloc(500));
+      assert.deepEqual(await fs.readFile(path('out/file')), await fs.readFile(path('in/file')));
+    }
   });
 
   test('shows nothing but the old file until it is complete, and leaves the old one when it fails', async () => {
@@ -440,6 +474,14 @@ function spawnSwapper(directory: string, target: string): ChildProcess {
     target,
   ]);
 }
+
+test('a file with more bytes than can be counted exactly is refused', async (t) => {
+  if (spawnSync('truncate', ['-s', '9P', join(folder, 'in/file')]).status !== 0) {
+    return t.skip('this file system has no files of that size');
+  }
+  for (const mode of ['in-place', 'atomic'] as const) await refused(copy({ mode }), 'EFBIG');
+  assert.deepEqual(await fs.readdir(path('out')), []);
+});
 
 test('a copy onto itself is refused, and costs nothing', async () => {
   await write('itself');

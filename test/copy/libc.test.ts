@@ -4,10 +4,10 @@ import { promises as fs } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { kernelCopy } from '../../src/copy/kernel-copy.js';
+import { loadLibc } from '../../src/copy/libc.js';
 
-const kernel = await kernelCopy();
-const skip = kernel === null && 'this platform has no sendfile(2) that is used';
+const kernel = await loadLibc();
+const skip = kernel === null && 'this platform has no C library that is used';
 
 test('on Linux the kernel copies', { skip: process.platform !== 'linux' }, () => assert.ok(kernel));
 
@@ -39,6 +39,22 @@ test('the kernel moves a range beyond 4 GiB, says when the source ends, and when
   } finally {
     await source.close();
     await destination.close();
+    await fs.rm(folder, { recursive: true });
+  }
+});
+
+test('times are set to the nanosecond, also those before 1970', { skip }, async () => {
+  assert.ok(kernel);
+  const folder = await fs.mkdtemp(join(tmpdir(), 'writeback-times-'));
+  const file = await fs.open(join(folder, 'file'), 'w');
+  try {
+    for (const mtimeNs of [1_700_000_000_123_456_789n, -1_500_000_001n, 0n]) {
+      assert.equal(kernel.setTimes(file.fd, 1n, mtimeNs), true);
+      assert.equal((await file.stat({ bigint: true })).mtimeNs, mtimeNs);
+    }
+    assert.equal(kernel.setTimes(-1, 1n, 1n), false);
+  } finally {
+    await file.close();
     await fs.rm(folder, { recursive: true });
   }
 });
