@@ -1,4 +1,4 @@
-import { stat } from 'node:fs/promises';
+import { mkdir, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { type Command, InvalidArgumentError } from 'commander';
 import { runScrDaemon } from '../scr/daemon.js';
@@ -91,9 +91,12 @@ export function registerScrTransfer(program: Command, context: CliContext): void
 }
 
 async function checkPlace(path: string): Promise<void> {
-  const folder = await stat(dirname(path)).catch(() => null);
-  if (!folder?.isDirectory()) {
-    throw new CliError(`there is no directory ${dirname(path)} for the transfer file`, EXIT.usage);
+  try {
+    // As the original does: it may come before the library.
+    await mkdir(dirname(path), { recursive: true, mode: 0o770 });
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new CliError(`the transfer file can have no directory ${dirname(path)}: ${reason}`, EXIT.usage);
   }
   const file = await stat(path).catch(() => null);
   if (file !== null && !file.isFile()) throw new CliError(`${path} is not a regular file`, EXIT.usage);

@@ -131,7 +131,12 @@ export async function discardAttempt(
   try {
     const place = await openPlace(destination, roots?.destination ?? null, false);
     try {
-      await fs.unlink(place.address(temporaryName(place.name, attemptId)));
+      const address = place.address(temporaryName(place.name, attemptId));
+      await fs.unlink(address).catch(async (error: unknown) => {
+        // A read-only file system does not say that there is nothing to remove.
+        await fs.lstat(address);
+        throw error;
+      });
     } finally {
       await place.close();
     }

@@ -83,6 +83,31 @@ export async function compare(
   }
 }
 
+/**
+ * Whether a destination has its size, as somebody said it has. If so it is durable afterwards, whoever wrote it.
+ * @throws {CopyError} if it cannot be made durable
+ */
+export async function settle(
+  destination: Buffer,
+  roots: readonly Buffer[] | null,
+  size: number,
+): Promise<boolean> {
+  const opened = await openRegular(destination, constants.O_RDONLY, roots, false).catch(() => null);
+  if (opened === null) return false;
+  const { file, place } = opened;
+  try {
+    if ((await file.stat()).size !== size) return false;
+    await file.sync();
+    await place.syncDirectory();
+    return true;
+  } catch (error) {
+    throw copyErrorOf(error, `${destination} cannot be made durable`);
+  } finally {
+    await file.close();
+    await place.close();
+  }
+}
+
 /** Neither through a link, nor waiting for a FIFO that came in between. */
 const OPEN_ITSELF = constants.O_NOFOLLOW | constants.O_NONBLOCK;
 

@@ -1,14 +1,17 @@
-import { type FSWatcher, watch } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { CopyError } from '../copy/copy-error.js';
 import type { CopyRequest } from '../copy/copy-file.js';
 import { Throttle } from '../copy/throttle.js';
 import { Bell } from './bell.js';
 import { CorruptTransferFile } from './codec.js';
+import { type CopyableEntry, CopyPool } from './copy-pool.js';
 import { EntryCopy } from './entry-copy.js';
+import { FileWatch } from './file-watch.js';
 import { LockTimeout } from './flock.js';
+import { Notices } from './notices.js';
 import { TransferFile } from './transfer-file.js';
 import {
+  type Command,
   type Entry,
   readTransferList,
   type TransferList,
@@ -39,10 +42,20 @@ export interface ScrDaemonOptions {
   log: (message: string) => void;
   /** Limits that hold besides those of the transfer file. */
   within?: Throttle;
-  /** Where sources and destinations must lie. Default: anywhere. */
+  /**
+   * Where sources and destinations must lie, and the transfer file must be there and no link. Default: anywhere, with
+   * the rights of whoever writes the transfer file.
+   */
   roots?: CopyRequest['roots'];
-  /** Hears of every entry after each look at the transfer file, and whether its FLAG is DONE. */
-  onLook?: (entries: readonly EntrySeen[], done: boolean) => void;
+  /** Hears what each look at the transfer file found and left there. */
+  onLook?: (look: Look) => void;
+}
+
+export interface Look {
+  entries: readonly EntrySeen[];
+  command: Command | null;
+  /** FLAG is DONE. */
+  done: boolean;
 }
 
 /** An entry of the transfer file as the daemon knows it. */
@@ -98,12 +111,8 @@ class ScrDaemon {
   readonly #file: TransferFile;
   readonly #throttle: Throttle;
   readonly #news = new Bell();
-  #watcher: FSWatcher | null = null;
-  /** By source; also those that have ended, until that is recorded. */
-  readonly #copies = new Map<string, EntryCopy>();
-  #copying = 0;
-  /** What to copy, as of the last look; the next one is the last. */
-  #queue: (Entry & { destination: string })[] = [];
+  readonly #watch: FileWatch;
+  readonly #copies: CopyPool;
   /** Source → entry that is known to be complete at its destination. */
   readonly #complete = new Map<string, string>();
   readonly #failures = new Map<string, Failure>();
@@ -112,13 +121,20 @@ class ScrDaemon {
   #copied = 0;
   #lookMs = 0;
   #lookedAtMs = 0;
-  readonly #told = new Map<'file' | 'limits' | 'command', string>();
+  readonly #notices: Notices<'file' | 'limits' | 'command'>;
 
   constructor(options: ScrDaemonOptions, signal: AbortSignal) {
+    const { transferFile, lockTimeoutMs, bufferBytes, verify, filesAtOnce, roots = null } = options;
     this.#options = options;
     this.#signal = signal;
     this.#throttle = new Throttle(undefined, undefined, options.within);
-    this.#file = new TransferFile(options.transferFile, options.lockTimeoutMs);
+    this.#file = new TransferFile(transferFile, lockTimeoutMs, { onlyAsItIs: roots !== null });
+    this.#notices = new Notices(options.log);
+    const news = (): void => this.#news.ring();
+    // An idle daemon should neither wake a compute node every second nor answer a RUN after a minute.
+    this.#watch = new FileWatch(transferFile, news);
+    const copying = { throttle: this.#throttle, bufferBytes, verify, roots, onProgress: news };
+    this.#copies = new CopyPool({ filesAtOnce, signal, begin: (entry) => new EntryCopy(entry, copying) });
   }
 
   async run(): Promise<ScrDaemonResult> {
@@ -127,21 +143,21 @@ class ScrDaemon {
       let order: Order = 'wait';
       while (order !== 'exit' && !this.#signal.aborted) {
         order = await this.#look();
-        this.#watch();
-        if ((order === 'stop' || order === 'blind') && this.#copying > 0) await this.#stopCopies();
+        this.#watch.again();
+        if ((order === 'stop' || order === 'blind') && this.#copies.running > 0) await this.#copies.stop();
         else if (order !== 'exit') {
-          this.#startCopies();
+          this.#copies.start();
           await this.#pause();
         }
       }
       if (order !== 'exit') {
-        await this.#stopCopies();
+        await this.#copies.stop();
         order = await this.#look({ leaving: true });
       }
       const failed = new Map([...this.#failures].map(([source, failure]) => [source, failure.error.message]));
       return { copied: this.#copied, failed, recorded: order !== 'blind' };
     } finally {
-      this.#watcher?.close();
+      this.#watch.close();
     }
   }
 
@@ -171,13 +187,13 @@ class ScrDaemon {
         return { changed, result: { order: followed.order, list, done } };
       });
       for (const settle of afterwards) settle();
-      this.#options.onLook?.(this.#seen(list), done);
-      this.#tell('file', null);
+      this.#options.onLook?.({ entries: this.#seen(list), command: list.command, done });
+      if (this.#notices.tell('file', null)) this.#options.log('the transfer file can be used again');
       return order;
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
-      this.#tell('file', `the transfer file ${this.#file.path} cannot be used: ${message}`);
-      if (error instanceof CorruptTransferFile) this.#queue = [];
+      this.#notices.tell('file', `the transfer file ${this.#file.path} cannot be used: ${message}`);
+      if (error instanceof CorruptTransferFile) this.#copies.setQueue([]);
       return error instanceof CorruptTransferFile || options.leaving ? 'blind' : 'wait';
     } finally {
       this.#lookedAtMs = performance.now();
@@ -196,12 +212,12 @@ class ScrDaemon {
   /** What became of the copies goes into the tree, and into `list` where it is needed again. */
   #record(tree: Tree, list: TransferList, afterwards: (() => void)[]): boolean {
     let changed = false;
-    for (const copy of this.#copies.values()) {
+    for (const copy of this.#copies) {
       const entry = list.entries.get(copy.source);
       const { durable, outcome } = copy;
       if (entry === undefined || !copy.isFor(entry)) {
         copy.stop();
-        if (outcome !== null) afterwards.push(() => this.#copies.delete(copy.source));
+        if (outcome !== null) afterwards.push(() => this.#copies.forget(copy));
         continue;
       }
       const complete = outcome === 'complete';
@@ -215,7 +231,7 @@ class ScrDaemon {
       const { written } = entry;
       afterwards.push(() => {
         copy.recorded = written;
-        if (outcome !== null) this.#copies.delete(copy.source);
+        if (outcome !== null) this.#copies.forget(copy);
         if (complete) {
           this.#copied++;
           this.#failures.delete(copy.source);
@@ -250,7 +266,7 @@ class ScrDaemon {
     afterwards: (() => void)[],
   ): { changed: boolean; order: Order } {
     const { command } = list;
-    this.#tell(
+    this.#notices.tell(
       'command',
       list.unknownCommand && `COMMAND ${JSON.stringify(list.unknownCommand)} is not known`,
     );
@@ -268,13 +284,13 @@ class ScrDaemon {
       this.#prune(list);
       const complete = this.#willBeComplete(list);
       if (complete) afterwards.push(() => this.#options.log(`done: ${list.entries.size} files are complete`));
-      else this.#queue = this.#pending(list);
+      else this.#copies.setQueue(this.#pending(list));
       if (!complete) return { changed: writeState(tree, 'RUNNING') || changed, order: 'run' };
       changed = writeDone(tree, true) || changed;
     }
     this.#running = false;
-    this.#queue = [];
-    if (this.#copying > 0) return { changed, order: 'stop' };
+    this.#copies.setQueue([]);
+    if (this.#copies.running > 0) return { changed, order: 'stop' };
     const state = command === 'EXIT' ? 'EXITING' : 'STOPPED';
     changed = writeState(tree, state) || changed;
     return { changed, order: command === 'EXIT' ? 'exit' : 'wait' };
@@ -307,49 +323,25 @@ class ScrDaemon {
   /** Whether every entry is complete once this look is written. */
   #willBeComplete(list: TransferList): boolean {
     for (const entry of list.entries.values()) {
-      const copy = this.#copies.get(entry.source);
+      const copy = this.#copies.of(entry.source);
       const completes = copy?.outcome === 'complete' && copy.isFor({ ...entry, written: copy.recorded });
       if (!completes && !this.#complete.has(entry.source)) return false;
     }
     return true;
   }
 
-  #pending(list: TransferList): (Entry & { destination: string })[] {
+  #pending(list: TransferList): CopyableEntry[] {
     const nowMs = performance.now();
-    const pending = [...list.entries.values()].filter(
-      (entry): entry is Entry & { destination: string } =>
+    // The last burst of a copy that is not wanted any more must not come after the first of another.
+    const busy = new Set([...this.#copies].map(({ destination }) => destination));
+    return [...list.entries.values()].filter(
+      (entry): entry is CopyableEntry =>
         entry.destination !== null &&
+        !busy.has(entry.destination) &&
         !this.#complete.has(entry.source) &&
-        !this.#copies.has(entry.source) &&
+        this.#copies.of(entry.source) === undefined &&
         (this.#failures.get(entry.source)?.retryAtMs ?? 0) <= nowMs,
     );
-    return pending.reverse();
-  }
-
-  #startCopies(): void {
-    while (this.#copying < this.#options.filesAtOnce && !this.#signal.aborted) {
-      const entry = this.#queue.pop();
-      if (entry === undefined) return;
-      const copy = new EntryCopy(entry, {
-        throttle: this.#throttle,
-        bufferBytes: this.#options.bufferBytes,
-        verify: this.#options.verify,
-        roots: this.#options.roots ?? null,
-        onProgress: () => this.#news.ring(),
-      });
-      this.#copies.set(copy.source, copy);
-      this.#copying++;
-      void copy.ended.then(() => {
-        this.#copying--;
-        this.#startCopies();
-      });
-    }
-  }
-
-  async #stopCopies(): Promise<void> {
-    this.#queue = [];
-    for (const copy of this.#copies.values()) copy.stop();
-    await Promise.all([...this.#copies.values()].map((copy) => copy.ended));
   }
 
   #takeLimits(list: TransferList): void {
@@ -359,7 +351,7 @@ class ScrDaemon {
     const unclear = [bytesPerSecond === undefined && 'BW', percent === undefined && 'PERCENT'].filter(
       Boolean,
     );
-    this.#tell(
+    this.#notices.tell(
       'limits',
       unclear.length > 0
         ? `${unclear.join(' and ')} is no number from 0 on; the limit stays as it was`
@@ -370,44 +362,10 @@ class ScrDaemon {
   /** Until there is news or the poll time is over, and never so soon that looking takes the time of copying. */
   async #pause(): Promise<void> {
     const { pollMs } = this.#options;
-    const longestMs = this.#copying > 0 ? Math.min(pollMs, LONGEST_LOOK_MS) : pollMs;
+    const longestMs = this.#copies.running > 0 ? Math.min(pollMs, LONGEST_LOOK_MS) : pollMs;
     await this.#news.wait(longestMs, this.#signal);
     const restMs = this.#lookedAtMs + Math.max(LOOK_MS, this.#lookMs * LOOK_SHARE) - performance.now();
     if (restMs > 0) await delay(restMs, undefined, { signal: this.#signal }).catch(() => undefined);
-  }
-
-  /** An idle daemon should neither wake a compute node every second nor answer a RUN after a minute. */
-  #watch(): void {
-    if (this.#watcher !== null) return;
-    const forget = (): void => {
-      this.#watcher?.close();
-      this.#watcher = null;
-    };
-    try {
-      this.#watcher = watch(this.#options.transferFile, { persistent: false }, (event) => {
-        // The file was removed or replaced: the next look makes or finds another.
-        if (event === 'rename') forget();
-        this.#news.ring();
-      });
-      this.#watcher.on('error', forget);
-      // Something may have happened before.
-      this.#news.ring();
-    } catch {
-      // Not every file system can be watched; the poll time holds without it.
-      forget();
-    }
-  }
-
-  /** Says a thing once, until it changes. Null: all is well. */
-  #tell(about: 'file' | 'limits' | 'command', message: string | null): void {
-    const before = this.#told.get(about);
-    if (message === null) {
-      if (this.#told.delete(about) && about === 'file')
-        this.#options.log('the transfer file can be used again');
-      return;
-    }
-    if (message !== before) this.#options.log(message);
-    this.#told.set(about, message);
   }
 }
 

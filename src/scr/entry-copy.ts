@@ -1,6 +1,6 @@
 import { CopyError, type CopyErrorCode } from '../copy/copy-error.js';
 import { type CopyRequest, copyFile } from '../copy/copy-file.js';
-import { lookAt } from '../copy/look.js';
+import { settle } from '../copy/look.js';
 import type { Throttle } from '../copy/throttle.js';
 import { pathBytes } from '../model/pathname.js';
 import type { Entry } from './transfer-list.js';
@@ -69,8 +69,7 @@ export class EntryCopy {
     const destination = pathBytes(this.destination);
     if (entry.written === entry.size && entry.size > 0) {
       // Copied in an earlier life, maybe by another program. Its source may be gone by now, the copy may not.
-      const there = await lookAt(destination, options.roots?.destination ?? null).catch(() => null);
-      if (there?.size === entry.size) return 'complete';
+      if (await settle(destination, options.roots?.destination ?? null, entry.size)) return 'complete';
       this.durable = 0;
     }
     const result = await copyFile(

@@ -20,12 +20,18 @@ const INTENTION_FLAGS = constants.O_WRONLY | constants.O_CREAT | constants.O_TRU
 export class TransferFile {
   readonly path: string;
   readonly #lockTimeoutMs: number;
+  readonly #onlyAsItIs: boolean;
   /** What the file was last known to hold: reading a large one again costs more than comparing it. */
   #known: { bytes: Buffer; tree: Tree } | null = null;
 
-  constructor(path: string, lockTimeoutMs: number) {
+  /**
+   * @param options `onlyAsItIs`: the file is not made, and its name may not be a link, for it was named by somebody who
+   *   is not to read or write with the rights of this process wherever he likes
+   */
+  constructor(path: string, lockTimeoutMs: number, options: { onlyAsItIs: boolean } = { onlyAsItIs: false }) {
     this.path = path;
     this.#lockTimeoutMs = lockTimeoutMs;
+    this.#onlyAsItIs = options.onlyAsItIs;
   }
 
   /**
@@ -59,12 +65,13 @@ export class TransferFile {
   async #openLocked(): Promise<fs.FileHandle> {
     const deadlineMs = performance.now() + this.#lockTimeoutMs;
     for (;;) {
-      const file = await fs.open(this.path, constants.O_RDWR | constants.O_CREAT | constants.O_NONBLOCK);
+      const more = this.#onlyAsItIs ? constants.O_NOFOLLOW : constants.O_CREAT;
+      const file = await fs.open(this.path, constants.O_RDWR | constants.O_NONBLOCK | more);
       try {
         const opened = await file.stat();
         if (!opened.isFile()) throw new Error('it is not a regular file');
         await lockExclusively(file.fd, Math.max(0, deadlineMs - performance.now()));
-        const named = await fs.stat(this.path).catch(() => null);
+        const named = await (this.#onlyAsItIs ? fs.lstat : fs.stat)(this.path).catch(() => null);
         if (named?.ino === opened.ino && named.dev === opened.dev) return file;
       } catch (error) {
         await file.close();

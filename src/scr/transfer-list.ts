@@ -1,3 +1,4 @@
+import { posix } from 'node:path';
 import { readValue, setValue, type Tree } from './tree.js';
 
 /**
@@ -102,8 +103,9 @@ function readEntries(files: Tree): Map<string, Entry> {
     const entry = readEntry(source, below ?? new Map());
     entries.set(source, entry);
     if (entry.destination === null) continue;
-    const other = sourceOf.get(entry.destination);
-    if (other === undefined) sourceOf.set(entry.destination, source);
+    const place = posix.normalize(entry.destination);
+    const other = sourceOf.get(place);
+    if (other === undefined) sourceOf.set(place, source);
     else {
       entry.fault = `its DESTINATION is also that of ${other}`;
       entry.destination = null;

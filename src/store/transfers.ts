@@ -133,6 +133,16 @@ export class TransferWork {
     );
   }
 
+  /** Temporary files of files that have ended, which could not be removed: for a later clean-up. */
+  async keepParts(job: { id: string; queue: string }, parts: ReadonlyMap<number, Part>): Promise<void> {
+    const { redis, keys } = this.#commands;
+    const fields = [...parts].flatMap(([index, part]) => [
+      `${job.id}:${index}`,
+      Buffer.concat([Buffer.from('0 '), encodePart(part)]),
+    ]);
+    await redis.hset(keys.parts(job.queue), ...fields);
+  }
+
   /** After its temporary file was removed. */
   async forgetPart(queue: string, { jobId, index }: { jobId: string; index: number }): Promise<void> {
     await this.#commands.redis.hdel(this.#commands.keys.parts(queue), `${jobId}:${index}`);

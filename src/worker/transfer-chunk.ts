@@ -101,6 +101,7 @@ export async function runTransferChunk(
     endAtDeadline();
     await progress.end();
     await batches.end();
+    await progress.tellLeft();
   }
   if (unfinished > 0) {
     await store.releaseChunk(run);

@@ -31,6 +31,14 @@ export interface FileTransfer {
 }
 
 const TRIES = 3;
+/** What is said of a path in which no temporary file can be. */
+const NEVER_MADE: readonly CopyErrorCode[] = [
+  'OUTSIDE_ROOTS',
+  'INVALID_PATH',
+  'ENOTDIR',
+  'ELOOP',
+  'ENAMETOOLONG',
+];
 const FIRST_PAUSE_MS = 500;
 /** What may pass within moments. A full disk does not, and copying again what it had no room for helps nobody. */
 const TRIED_AGAIN: readonly CopyErrorCode[] = ['EIO', 'ENXIO', 'ESTALE', 'VERIFY_FAILED'];
@@ -103,7 +111,7 @@ export async function transferFile(transfer: FileTransfer, signal: AbortSignal):
 
 /** What became of a file that was not begun because its job, or this process, ended. Null: it is handed back. */
 export async function notBegun(
-  transfer: Pick<FileTransfer, 'file' | 'part' | 'roots' | 'attempt'>,
+  transfer: Pick<FileTransfer, 'file' | 'part' | 'roots' | 'attempt' | 'progress'>,
   reason: unknown,
 ): Promise<FileResult | null> {
   if (reason instanceof HandBack) return null;
@@ -203,17 +211,24 @@ async function adopt({ file, attempt, roots }: FileTransfer, before: Part): Prom
   return false;
 }
 
-/** Removes the temporary files of this and earlier runs; one that cannot be removed is left to the later clean-up. */
+/** Removes the temporary files of this and earlier runs; what cannot be removed is left to the later clean-up. */
 async function discard({
   file,
   part,
   roots,
   attempt,
-}: Pick<FileTransfer, 'file' | 'part' | 'roots' | 'attempt'>): Promise<void> {
-  const destination = pathBytes(file.destination ?? '');
+  progress,
+}: Pick<FileTransfer, 'file' | 'part' | 'roots' | 'attempt' | 'progress'>): Promise<void> {
+  const destination = file.destination ?? '';
+  const left: string[] = [];
   for (const attemptId of new Set([attempt, ...(part?.attempts ?? [])])) {
-    await discardAttempt({ destination, roots, attemptId }).catch(() => undefined);
+    const request = { destination: pathBytes(destination), roots, attemptId };
+    // Outside the roots nothing was ever made.
+    await discardAttempt(request).catch((error: unknown) => {
+      if (!(error instanceof CopyError && NEVER_MADE.includes(error.code))) left.push(attemptId);
+    });
   }
+  if (left.length > 0) progress.leave(file.index, { attempts: left, destination, durable: 0, source: '-' });
 }
 
 function checkSize({ path, size }: ChunkFile, look: SourceLook): void {

@@ -14,11 +14,12 @@ export interface ProgressEvents {
 
 /** Tells the store how far the copies of a chunk are, many at a time, and hears what the job asks. */
 export class TransferProgress {
-  readonly #store: Pick<TransferWork, 'report'>;
+  readonly #store: Pick<TransferWork, 'report' | 'keepParts'>;
   readonly #job: TransferWorkJob;
   readonly #events: ProgressEvents;
   readonly #begins: boolean;
   #parts = new Map<number, Part>();
+  readonly #left = new Map<number, Part>();
   #sending: Promise<void> | null = null;
   #reportedAt = 0;
   #failed = false;
@@ -26,7 +27,7 @@ export class TransferProgress {
 
   /** @param begins whether a pending file becomes active by its first report */
   constructor(
-    store: Pick<TransferWork, 'report'>,
+    store: Pick<TransferWork, 'report' | 'keepParts'>,
     job: TransferWorkJob,
     events: ProgressEvents,
     begins = false,
@@ -43,6 +44,16 @@ export class TransferProgress {
   /** Is told with the next report. */
   set(index: number, part: Part): void {
     this.#parts.set(index, { ...part });
+  }
+
+  /** Its temporary file cannot be removed now: told when the file has ended. */
+  leave(index: number, part: Part): void {
+    this.#left.set(index, part);
+  }
+
+  /** After all ends are recorded: whoever cleans up later finds what was left. */
+  async tellLeft(): Promise<void> {
+    if (this.#left.size > 0) await this.#store.keepParts(this.#job, this.#left);
   }
 
   /** Nothing more is told of this file. */

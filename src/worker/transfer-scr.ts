@@ -1,10 +1,10 @@
 import type { Logger } from 'pino';
-import { CopyError } from '../copy/copy-error.js';
+import { CopyError, copyErrorOf } from '../copy/copy-error.js';
 import { openPlace } from '../copy/place.js';
 import type { Throttle } from '../copy/throttle.js';
 import { HandBack } from '../flush/engine.js';
 import { pathBytes } from '../model/pathname.js';
-import { type EntrySeen, runScrDaemon } from '../scr/daemon.js';
+import { type EntrySeen, type Look, runScrDaemon } from '../scr/daemon.js';
 import { TransferFile } from '../scr/transfer-file.js';
 import { readTransferList, writeCommand, writeDone } from '../scr/transfer-list.js';
 import type { TransferOrders } from '../store/transfers.js';
@@ -57,10 +57,15 @@ export async function runScrTransfer(
   try {
     // The directory stays the one that was found within the roots, whatever is done to its path.
     const file = place.address().toString();
-    await command(file, 'RUN').catch((error: unknown) => {
-      throw new CopyError('EIO', `the transfer file ${path} cannot be used: ${sentenceOf(error)}`);
-    });
-    await new ScrTransfer(run, abort, deps, file).run();
+    const known = new Map<string, ChunkFile>();
+    for await (const entry of run.appended()) known.set(entry.path, entry);
+    // An earlier run of ours had said RUN before it told the job of any entry. What stands there now was said since.
+    if (known.size === 0) {
+      await command(file, 'RUN').catch((error: unknown) => {
+        throw copyErrorOf(error, `the transfer file ${path} cannot be used`);
+      });
+    }
+    await new ScrTransfer(run, abort, deps, file, known).run();
   } catch (error) {
     if (abort.signal.aborted) {
       if (abort.signal.reason instanceof JobEnded) return;
@@ -79,7 +84,7 @@ class ScrTransfer {
   readonly #deps: ScrDeps;
   readonly #file: string;
   /** Files of the job by source. */
-  readonly #files = new Map<string, ChunkFile>();
+  readonly #files: Map<string, ChunkFile>;
   readonly #told = new Map<string, number>();
   readonly #ended = new Set<string>();
   /** Ends the daemon: there is nothing more to do. */
@@ -88,18 +93,25 @@ class ScrTransfer {
   #mirroring: Promise<void> = Promise.resolve();
   #mirrorAgain = false;
   #busy = false;
+  #isFull = false;
 
-  constructor(run: ExpansionRun<TransferWorkJob>, abort: AbortController, deps: ScrDeps, file: string) {
+  constructor(
+    run: ExpansionRun<TransferWorkJob>,
+    abort: AbortController,
+    deps: ScrDeps,
+    file: string,
+    known: Map<string, ChunkFile>,
+  ) {
     this.#run = run;
     this.#abort = abort;
     this.#deps = deps;
     this.#file = file;
+    this.#files = known;
   }
 
   async run(): Promise<void> {
     const { store, roots, bufferBytes, filesAtOnce, throttle, log, onOrders } = this.#deps;
     const { job } = this.#run;
-    for await (const file of this.#run.appended()) this.#files.set(file.path, file);
     const progress = new TransferProgress(
       store.transfers,
       job,
@@ -124,7 +136,7 @@ class ScrTransfer {
           log: (message) => log.info({ job: job.id }, `scr: ${message}`),
           within: throttle,
           roots: { source: [...roots.source], destination: [...roots.destination] },
-          onLook: (entries, done) => this.#looked(entries, done, progress),
+          onLook: (look) => this.#looked(look, progress),
         },
         AbortSignal.any([this.#abort.signal, this.#finished.signal]),
       );
@@ -140,11 +152,11 @@ class ScrTransfer {
     }
   }
 
-  #looked(entries: readonly EntrySeen[], done: boolean, progress: TransferProgress): void {
+  #looked({ entries, command, done }: Look, progress: TransferProgress): void {
     this.#newest = entries;
-    const over =
-      done || (entries.length > 0 && entries.every(({ complete, failure }) => complete || failure));
-    if (over) this.#finished.abort();
+    const hasEnded = entries.length > 0 && entries.every(({ complete, failure }) => complete || failure);
+    // It was RUN when this began: another program has changed it.
+    if (done || hasEnded || command !== 'RUN') this.#finished.abort();
     this.#mirrorAgain = true;
     if (this.#busy) return;
     this.#busy = true;
@@ -194,8 +206,20 @@ class ScrTransfer {
       reply = await this.#deps.store.appendExpanded(this.#run, added.slice(i, i + CHUNK_FILES));
     }
     if (reply === 'ended') this.#abort.abort(new JobEnded('canceled'));
-    else if (reply !== 'ok') this.#abort.abort(new HandBack(`the job takes no more files: ${reply}`));
+    else if (reply === 'fenced') this.#abort.abort(new HandBack('a newer run has it'));
+    else if (reply === 'full') await this.#endFull();
     for await (const file of this.#run.appended()) this.#files.set(file.path, file);
+  }
+
+  /** Ends the job, which cannot hold what the transfer file lists. */
+  async #endFull(): Promise<void> {
+    if (this.#isFull) return;
+    this.#isFull = true;
+    this.#finished.abort();
+    const sentence =
+      'the job has as many files as one job may have; what else the transfer file lists was not added';
+    const error = fileError('TOO_MANY_FILES', 'expand', sentence);
+    await this.#deps.store.appendEnded(this.#run, [failedResult(0, this.#run.request.path, error)]);
   }
 
   /** What has not ended when the daemon has: failed, or given up by COMMAND STOP or EXIT. */
@@ -266,7 +290,7 @@ class ScrTransfer {
 
 /** RUN of ours is a new one: whatever is DONE is looked at again. */
 async function command(path: string, word: 'RUN' | 'STOP'): Promise<void> {
-  const file = new TransferFile(path, LOCK_TIMEOUT_MS);
+  const file = new TransferFile(path, LOCK_TIMEOUT_MS, { onlyAsItIs: true });
   await file.update((tree) => {
     const fresh = word === 'RUN' ? writeDone(tree, false) : false;
     return { changed: writeCommand(tree, word) || fresh, result: readTransferList(tree).command };
@@ -280,11 +304,7 @@ async function failWhole(
   path: string,
   error: unknown,
 ): Promise<void> {
-  const { code, message } = error instanceof CopyError ? error : new CopyError('EIO', sentenceOf(error));
+  const { code, message } = copyErrorOf(error, `the transfer file ${path} cannot be used`);
   await store.appendEnded(run, [failedResult(0, path, fileError(code, 'expand', message))]);
   await store.endExpansion(run, 1);
-}
-
-function sentenceOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

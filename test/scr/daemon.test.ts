@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import {
   appendFile,
   chmod,
@@ -493,10 +494,14 @@ describe('what goes wrong', () => {
     assert.ok(isDone(await readTree(file)));
   });
 
-  test('a transfer file without a directory is a usage error', async () => {
-    const daemon = new TestDaemon([join(folder, 'no/where/transfer.scr')]);
-    assert.equal(await daemon.ended(), 2);
-    assert.match(daemon.log, /there is no directory/);
+  test('a missing directory of the transfer file is made; one that cannot be is a usage error', async () => {
+    const early = new TestDaemon([join(folder, 'not/yet/transfer.scr')]);
+    daemons.push(early);
+    await waitFor(() => existsSync(join(folder, 'not/yet/transfer.scr')), 'the transfer file');
+    await writeFile(join(folder, 'plain'), '');
+    const wrong = new TestDaemon([join(folder, 'plain/below/transfer.scr')]);
+    assert.equal(await wrong.ended(), 2);
+    assert.match(wrong.log, /can have no directory .*plain\/below: .*ENOTDIR/);
   });
 });
 
