@@ -46,7 +46,7 @@ test('a destination that is full fails the files it has no room for, keeps none 
     assert.match(job.statusDetail ?? '', /no space left on device/);
     assert.deepEqual(await rig.destinationFiles(), ['elsewhere', 'mount/small']);
     assert.equal(spawnSync('mount', ['-o', 'remount,size=8m', mount]).status, 0);
-    const again = await rig.test.store.retry(id);
+    const again = await rig.test.store.retry(id, null);
     assert.equal((await rig.ended(again.id)).state, 'succeeded');
     assert.equal(await sha256(join(rig.source, 'mount/large')), await sha256(join(mount, 'large')));
   }));
@@ -61,7 +61,7 @@ test('a read-only destination fails with EROFS, and the job can be retried when 
     assert.deepEqual(await lastErrors(rig, id), ['EROFS', 'EROFS']);
     assert.equal(await rig.test.redis.client().exists(rig.test.keys.parts('node-n1')), 0);
     assert.equal(spawnSync('mount', ['-o', 'remount,rw', mount]).status, 0);
-    const again = await rig.test.store.retry(id);
+    const again = await rig.test.store.retry(id, null);
     assert.equal((await rig.ended(again.id)).state, 'succeeded');
   }));
 
