@@ -52,13 +52,9 @@ export async function* diagnose(settings: DoctorSettings): AsyncGenerator<Diagno
         yield { subject, ...finding };
       }
     }
-    yield {
-      subject: cache.name,
-      ...dialectFinding(
-        cache,
-        known?.find((gauges) => gauges.cache === cache.name),
-      ),
-    };
+    const gauges = known?.find((each) => each.cache === cache.name);
+    yield { subject: cache.name, ...dialectFinding(cache, gauges) };
+    if (gauges !== undefined) yield { subject: cache.name, ...workersFinding(gauges) };
   }
 }
 
@@ -152,6 +148,20 @@ function dialectFinding({ dialect }: CacheConfig, known: CacheGauges | undefined
   return {
     level: 'warn',
     message: `dialect hpc-cache: files were flushed there and it was never shown, so an OK is worth only "accepted". If it is a plain NFS server, configure the dialect rfc1813.${paused}`,
+  };
+}
+
+function workersFinding({ workers }: CacheGauges): Finding {
+  if (workers > 0) {
+    return {
+      level: 'ok',
+      message: `${workers} running ${workers === 1 ? 'worker serves' : 'workers serve'} it`,
+    };
+  }
+  return {
+    level: 'warn',
+    message:
+      'no running worker serves it: its jobs would wait. Start one, writeback serve --role worker (or all), with this configuration.',
   };
 }
 

@@ -201,6 +201,7 @@ export const CACHE_EXAMPLE: Cache = {
   limits: { inFlight: 256, filesPerSecond: null },
   slotsLeased: 256,
   limitsConfigured: { inFlight: 256, filesPerSecond: null },
+  workers: 2,
   filesQueued: 576,
   filesActive: 256,
   jobsActive: 1,

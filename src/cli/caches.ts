@@ -20,7 +20,18 @@ interface LimitOptions {
   configured?: boolean;
 }
 
-const HEADER = ['CACHE', 'HEALTH', 'DIALECT', 'JOBS', 'QUEUED', 'ACTIVE', 'IN FLIGHT', 'ADDRESSES', ''];
+const HEADER = [
+  'CACHE',
+  'HEALTH',
+  'DIALECT',
+  'WORKERS',
+  'JOBS',
+  'QUEUED',
+  'ACTIVE',
+  'IN FLIGHT',
+  'ADDRESSES',
+  '',
+];
 
 const HELP = `
 Examples:
@@ -120,6 +131,7 @@ function row(cache: Cache): (string | number)[] {
     printable(cache.name),
     cache.health,
     cache.dialect,
+    cache.workers,
     cache.jobsActive,
     cache.filesQueued,
     cache.filesActive,

@@ -20,8 +20,11 @@ export interface DrivenFile {
   pollMs: number;
   /** A flush is under way on the target: go on asking, do not start. */
   underWay: boolean;
-  /** A flush that this run began has been seen under way. */
-  seenUnderWay: boolean;
+  /**
+   * A flush of it was begun on behalf of the job, or may have been: the answer to a start was lost. That another
+   * start finds nothing to do says nothing about the file as it was then.
+   */
+  begun: boolean;
   /** The target has shown the dialect, with this file or before. */
   readonly dialectProven: boolean;
   /** The target has just shown the dialect. */

@@ -220,7 +220,12 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FlushOutcome>, Ses
       return;
     }
     const deadlineAt = this.#deadline(now);
-    const run = { startedAt: this.#startedAt, signal: this.#calls.signal, clock: this.#taken };
+    const run = {
+      startedAt: this.#startedAt,
+      signal: this.#calls.signal,
+      clock: this.#taken,
+      begunBefore: this.#options.begunBefore ?? false,
+    };
     const task = new FileTask(file, path, this.#session, run, deadlineAt, now);
     this.#taken.add(task);
     this.#setAlarm(
@@ -273,7 +278,7 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FlushOutcome>, Ses
     task.calls = mounted.calls;
     const now = Date.now();
     if (task.isOutdated(now)) task.unresolve();
-    if (!task.resolved) {
+    if (!task.resolved && !task.useListing(now)) {
       task.does('resolving', now);
       task.startWalk(now);
       const found = await this.#resolver.file(task.path, task);

@@ -24,7 +24,7 @@ import type { FlushSession } from './session.js';
 import type { TargetCalls } from './target-calls.js';
 import { TargetDownError } from './target-error.js';
 import { Alarm } from './timer-wheel.js';
-import type { FlushOptions, FlushOutcome } from './types.js';
+import type { FlushOptions, FlushOutcome, ListedFile } from './types.js';
 
 /** A directory to be flushed with all it holds. Globs as in globs.ts, against the path below it. */
 export interface DirectoryToExpand {
@@ -37,6 +37,12 @@ export type ExpandOptions = Pick<
   FlushOptions,
   'pathsAre' | 'clientMount' | 'fileTimeoutMs' | 'deadlineAt' | 'whenDown' | 'holdAfterMs'
 >;
+
+/** A regular file that was found. `listed` is for `FlushFile`: undefined where the server told no handle with it. */
+export interface ExpandedFile {
+  path: string;
+  listed: ListedFile | undefined;
+}
 
 /** A deeper tree is taken for a mistake, e.g. of a server that shows a directory within itself. */
 const MAX_DEPTH = 256;
@@ -60,7 +66,7 @@ export async function* expandDirectory(
   directory: DirectoryToExpand,
   options: ExpandOptions,
   signal: AbortSignal,
-): AsyncGenerator<string | FlushOutcome, void, undefined> {
+): AsyncGenerator<ExpandedFile | FlushOutcome, void, undefined> {
   const expansion = new Expansion(session, directory.path, options, signal);
   let filter: GlobFilter;
   try {
@@ -84,6 +90,8 @@ interface Level {
   below: string;
   page: DirectoryEntry[];
   at: number;
+  /** Date.now() when the page was asked for. */
+  readAt: number;
   /** Null: the page is the last one. */
   next: DirectoryCursor | null;
   /** Names that were seen, as Latin-1 of their bytes; null while one page is all. */
@@ -122,7 +130,7 @@ class Expansion extends Alarm {
     this.#wake?.();
   }
 
-  async *run(filter: GlobFilter): AsyncGenerator<string | FlushOutcome, void, undefined> {
+  async *run(filter: GlobFilter): AsyncGenerator<ExpandedFile | FlushOutcome, void, undefined> {
     const relative = this.#forms.read(this.#path);
     if (relative instanceof Fault) {
       yield this.outcome(this.#path, 'failed', relative.error);
@@ -183,7 +191,7 @@ class Expansion extends Alarm {
         const inner = directory.path === '' ? name : `${directory.path}/${name}`;
         levels.push(this.#level(new Directory(known.handle, inner, directory, Date.now()), below));
       } else if (filter.wants(below)) {
-        if (known.type === NF3REG) yield path;
+        if (known.type === NF3REG) yield { path, listed: listedFile(entry, level.readAt) };
         else yield this.outcome(path, 'skipped', fault('NOT_REGULAR', whySkipped(known.type)));
       }
     }
@@ -195,6 +203,7 @@ class Expansion extends Alarm {
       below,
       page: [],
       at: 0,
+      readAt: 0,
       next: START_OF_DIRECTORY,
       seen: null,
       cookies: new Set(),
@@ -222,6 +231,7 @@ class Expansion extends Alarm {
   async #turnPage(level: Level): Promise<Failure | null> {
     const cursor = level.next as DirectoryCursor;
     const page = await this.#asked(async () => {
+      level.readAt = Date.now();
       const plus = this.#plus;
       const reply = await this.#calls.page(level.directory.handle, cursor, plus, this.#limit());
       if (reply instanceof Fault || reply.status === NFS3_OK || reply.status === NFS3ERR_BAD_COOKIE)
@@ -395,6 +405,10 @@ interface Failure {
 
 function fault(code: FileError['code'], message: string): FileError {
   return { code, nfsStatus: null, phase: 'expand', message };
+}
+
+function listedFile({ handle, attributes }: DirectoryEntry, at: number): ListedFile | undefined {
+  return handle === null || attributes === null ? undefined : { handle, attributes, at };
 }
 
 function whySkipped(type: number): string {

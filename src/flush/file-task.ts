@@ -8,7 +8,7 @@ import type { Retries } from './retries.js';
 import type { FlushSession } from './session.js';
 import type { FileAttributes, TargetCalls } from './target-calls.js';
 import { Alarm } from './timer-wheel.js';
-import type { FlushFile } from './types.js';
+import type { FlushFile, ListedFile } from './types.js';
 
 /** What a file waits for; decides the words of a file that is given up. */
 export type Activity = 'mounting' | 'resolving' | 'waiting' | 'flushing' | 'backing-off';
@@ -41,7 +41,7 @@ export class FileTask extends Alarm implements Candidate, DrivenFile, Walk {
   polls = 0;
   pollMs = 0;
   underWay = false;
-  seenUnderWay = false;
+  begun: boolean;
   calling: string | null = null;
 
   retries: Retries | null = null;
@@ -49,6 +49,8 @@ export class FileTask extends Alarm implements Candidate, DrivenFile, Walk {
   lastError: FileError | null = null;
 
   #handle: FileHandle | null = null;
+  /** Not yet used. */
+  #listed: ListedFile | null;
   #foundAt = 0;
   #resume: (() => void) | null = null;
 
@@ -56,7 +58,7 @@ export class FileTask extends Alarm implements Candidate, DrivenFile, Walk {
     file: FlushFile,
     path: string,
     session: FlushSession,
-    run: { startedAt: number; signal: AbortSignal; clock: Set<FileTask> },
+    run: { startedAt: number; signal: AbortSignal; clock: Set<FileTask>; begunBefore: boolean },
     deadlineAt: number,
     now: number,
   ) {
@@ -67,6 +69,8 @@ export class FileTask extends Alarm implements Candidate, DrivenFile, Walk {
     this.limit = { deadlineAt, signal: run.signal };
     this.#runStartedAt = run.startedAt;
     this.clock = run.clock;
+    this.begun = run.begunBefore;
+    this.#listed = file.listed ?? null;
     this.startedAt = now;
     this.activitySince = now;
   }
@@ -98,11 +102,25 @@ export class FileTask extends Alarm implements Candidate, DrivenFile, Walk {
     return this.#handle !== null && !this.underWay && now - this.#foundAt > DIRECTORY_AGE_MS;
   }
 
-  found(handle: FileHandle, attributes: FileAttributes | null, directory: Directory, now: number): void {
+  found(
+    handle: FileHandle,
+    attributes: FileAttributes | null,
+    directory: Directory | null,
+    now: number,
+  ): void {
     this.#handle = handle;
     this.#foundAt = now;
     this.attributes = attributes;
     this.directory = directory;
+  }
+
+  /** Takes what a listing told of the file instead of a LOOKUP, once and while it is young; false: nothing was told. */
+  useListing(now: number): boolean {
+    const listed = this.#listed;
+    this.#listed = null;
+    if (listed === null || now - listed.at > DIRECTORY_AGE_MS) return false;
+    this.found(listed.handle, listed.attributes, null, listed.at);
+    return true;
   }
 
   /** Forgets the handle. */

@@ -1,7 +1,7 @@
 import { NFS3_OK, NFS3ERR_JUKEBOX, NFS3ERR_NOT_SYNC, NFS3ERR_NOTEMPTY } from '../nfs/nfs3.js';
 import { type Driven, type DrivenFile, type FlushDriver, GIVEN_UP } from './driver.js';
 import { Fault, statusFault } from './fault.js';
-import type { AttributesReply } from './target-calls.js';
+import type { AttributesReply, CommitReply } from './target-calls.js';
 
 /**
  * The flush of Azure HPC Cache and Avere OS: NFSv3 COMMIT with arguments that no client would send for a range.
@@ -49,16 +49,17 @@ async function start(file: DrivenFile): Promise<Driven | Fault | null> {
   file.polls = 0;
   file.pollMs = file.retry.pollMinMs;
   const reply = await magicCommit(file, MAGIC_COUNT_START);
+  if (reply instanceof Fault || reply.resent) file.begun = true;
   if (reply instanceof Fault) return reply;
   const { status } = reply;
-  if (status === NFS3_OK) return success(file.seenUnderWay ? 'flushed' : 'already_clean', file, reply);
+  if (status === NFS3_OK) return success(file.begun ? 'flushed' : 'already_clean', file, reply);
   if (status === NFS3ERR_NOTEMPTY) return stillDirty(file, status, 'flush');
   // "Try later" means that nothing was begun.
   if (status === NFS3ERR_JUKEBOX) file.attempts--;
   if (status !== NFS3ERR_NOT_SYNC) return statusFault(status, 'flush', 'COMMIT (start of a flush)');
   file.proveDialect();
   file.underWay = true;
-  file.seenUnderWay = true;
+  file.begun = true;
   return null;
 }
 
@@ -83,11 +84,7 @@ export const hpcCacheSync: FlushDriver = {
   },
 };
 
-async function magicCommit(
-  file: DrivenFile,
-  count: number,
-  patient = false,
-): Promise<AttributesReply | Fault> {
+async function magicCommit(file: DrivenFile, count: number, patient = false): Promise<CommitReply | Fault> {
   file.calling = count === MAGIC_COUNT_STATUS ? 'COMMIT (status of the flush)' : 'COMMIT (flush)';
   const reply = await file.calls.commit(
     file.handle,

@@ -20,7 +20,7 @@ export interface ExportCalls {
     offsetLow: number,
     count: number,
     limit: CallLimit,
-  ): Promise<AttributesReply>;
+  ): Promise<CommitReply>;
   /** A new root handle, after the old one became stale. */
   remount(limit: CallLimit): Promise<FileHandle>;
   close(): Promise<void>;
@@ -32,6 +32,10 @@ export type FileAttributes = Pick<FileBrief, 'type' | 'size' | 'mtimeMs'>;
 export interface AttributesReply {
   status: number;
   attributes: FileAttributes | null;
+}
+export interface CommitReply extends AttributesReply {
+  /** The call was sent more than once, so that an earlier one may have been carried out as well. */
+  resent?: boolean;
 }
 export interface LookupReply extends AttributesReply {
   handle: FileHandle | null;
@@ -112,7 +116,7 @@ export class TargetCalls {
     count: number,
     limit: CallLimit,
     phase: Phase,
-  ): Promise<AttributesReply | Fault> {
+  ): Promise<CommitReply | Fault> {
     this.calls++;
     try {
       const reply = await this.nfs.commit(handle, offsetHigh, offsetLow, count, limit);

@@ -7,12 +7,24 @@ import type {
   PathsAre,
   TerminalFileState,
 } from '../model/words.js';
+import type { FileHandle } from '../nfs/nfs3.js';
+import type { FileAttributes } from './target-calls.js';
 
 /** One path to flush. `index` is the caller's own number for it and comes back with the outcome. */
 export interface FlushFile {
   index: number;
   /** Text as in model/pathname.ts; its form is `FlushOptions.pathsAre`. */
   path: string;
+  /** What a listing of its directory told of it a moment ago, on the same export: saves the LOOKUP. */
+  listed?: ListedFile | undefined;
+}
+
+/** A regular file as READDIRPLUS tells of it. */
+export interface ListedFile {
+  handle: FileHandle;
+  attributes: FileAttributes;
+  /** Date.now() of the listing. */
+  at: number;
 }
 
 /** What became of one file. Every file that went in comes out exactly once, unless the run was handed back. */
@@ -55,4 +67,6 @@ export interface FlushOptions {
    */
   whenDown: 'wait' | 'hand-back';
   holdAfterMs: number;
+  /** An earlier run may have begun flushes of these files: none is told to have been clean already. */
+  begunBefore?: boolean;
 }

@@ -45,6 +45,7 @@ const GAUGES: Record<Single, [name: string, help: string]> = {
   nextJobAgeMs: ['queue_age_seconds', 'Age of the job whose chunk is next in the queue; 0: nothing waits.'],
   slotsLeased: ['slots_leased', 'Slots that workers hold: flushes that may be outstanding now.'],
   slotsLimit: ['slots_limit', 'Flushes that may be outstanding over all workers (limits.inFlight).'],
+  workers: ['workers', 'Running workers that serve the cache; with none, its jobs wait.'],
   up: ['up', '1: the cache answers; 0: it does not. Absent until something was asked of it.'],
   held: ['held', '1 while the queue is held because the cache does not answer.'],
   paused: ['paused', '1 while the cache is paused by an operator.'],

@@ -179,6 +179,7 @@ export const cacheSchema = z
     limitsConfigured: z
       .object({ inFlight: count, filesPerSecond: z.number().nullable() })
       .meta({ description: 'As the configuration has them.' }),
+    workers: count.meta({ description: 'Running workers that serve it. With none, its jobs wait.' }),
     filesQueued: count,
     filesActive: count,
     jobsActive: count,

@@ -43,6 +43,43 @@ export function pathBytes(text: string): Buffer {
   return Buffer.concat(parts);
 }
 
+const SLASH = 0x2f;
+const DOT = 0x2e;
+
+/**
+ * What all spellings of one path have in common: no slash at either end, `//` and `.` collapsed. `..` stays, since
+ * what it means only the server knows.
+ */
+export function tidyPathBytes(path: Uint8Array): Uint8Array {
+  let start = 0;
+  let end = path.length;
+  while (start < end && path[start] === SLASH) start++;
+  while (end > start && path[end - 1] === SLASH) end--;
+  const tidy = path.subarray(start, end);
+  if (!isUntidy(tidy)) return tidy;
+  // One byte is one character, so nothing is lost on the way.
+  const components = Buffer.from(tidy).toString('latin1').split('/');
+  return Buffer.from(components.filter((each) => each !== '' && each !== '.').join('/'), 'latin1');
+}
+
+/** Of a path without slashes at either end: an empty component, or one that is `.`. */
+function isUntidy(path: Uint8Array): boolean {
+  let length = 0;
+  let dots = 0;
+  for (let i = 0; i <= path.length; i++) {
+    const byte = i === path.length ? SLASH : path[i];
+    if (byte !== SLASH) {
+      length++;
+      if (byte === DOT) dots++;
+      continue;
+    }
+    if (length === 0 || (length === 1 && dots === 1)) return true;
+    length = 0;
+    dots = 0;
+  }
+  return false;
+}
+
 function asciiText(bytes: Uint8Array): string | undefined {
   for (let i = 0; i < bytes.length; i++) if ((bytes[i] as number) > 0x7f) return undefined;
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1');

@@ -174,7 +174,11 @@ export class NfsClient implements LaneOwner {
     else if (!call.limit.patient) {
       lane.window.replied(lane.full, isCommit ? null : Date.now() - call.sentAt);
     }
-    if (isCommit && status === 0) this.#noteVerifier(lane.address, (result as CommitResult).verifier);
+    if (isCommit) {
+      const commit = result as CommitResult;
+      if (status === 0) this.#noteVerifier(lane.address, commit.verifier);
+      if (call.sent > 1) commit.resent = true;
+    }
     if (call.done) return;
     call.done = true;
     this.#active--;

@@ -17,6 +17,7 @@ export class PendingCall implements Call {
   readonly reject: (error: Error) => void;
   xid = 0;
   sentAt = 0;
+  sent = 0;
   /** How often it was given up for want of an answer on a connection that was well. */
   timeouts = 0;
   /** How often its reply, or the stream it should have come in, could not be read. */
@@ -126,6 +127,7 @@ export class Lane implements ConnectionOwner<PendingCall> {
   send(call: PendingCall, now: number): void {
     if (call.limit.patient) this.patientInFlight++;
     else if (++this.inFlight >= this.window.size) this.full = true;
+    call.sent++;
     this.connection?.send(call, now);
   }
 

@@ -8,6 +8,7 @@ import { slotsLeased } from './leases.js';
 import { limitsInForce } from './limits.js';
 import type { Queues } from './queue.js';
 import { readRegistry } from './registry.js';
+import { countServers } from './serving.js';
 import type { CacheQueue } from './work.js';
 
 interface KnownCache {
@@ -85,7 +86,8 @@ export class Caches {
 
   async #show({ queue, config, configured }: KnownCache): Promise<Cache> {
     const { redis, keys } = this.#commands;
-    const [row, leases] = await Promise.all([
+    const [workers, row, leases] = await Promise.all([
+      countServers(this.#commands, queue),
       redis.hgetall(keys.cache(queue)),
       redis.hvals(keys.leases(queue)),
     ]);
@@ -104,6 +106,7 @@ export class Caches {
       slotsLeased: slotsLeased(leases, Date.now()),
       limits: limitsInForce(row, config.limits),
       limitsConfigured: config.limits,
+      workers,
       filesQueued: Number(row.filesQueued ?? 0),
       filesActive: Number(row.filesActive ?? 0),
       jobsActive: Number(row.jobsActive ?? 0),

@@ -1,3 +1,5 @@
+import { tidyPathBytes } from '../model/pathname.js';
+
 /**
  * What a chunk keeps of one file: the path that a flush names, or source, destination and (if it was given) size of
  * a file of a transfer, with a NUL between, which no path has.
@@ -17,6 +19,12 @@ export function encodeEntry({ path, destination, size }: FileEntry): Buffer {
   const parts = [path, NUL, destination];
   if (size !== null) parts.push(NUL, Buffer.from(String(size)));
   return Buffer.concat(parts);
+}
+
+/** Bytes that are the same for entries which mean the same: however the path is spelled, whatever its size. */
+export function identityOf({ path, destination }: Pick<FileEntry, 'path' | 'destination'>): Uint8Array {
+  const tidy = tidyPathBytes(path);
+  return destination === null ? tidy : Buffer.concat([tidy, NUL, destination]);
 }
 
 export function decodeEntry(bytes: Buffer): FileEntry & { path: Buffer; destination: Buffer | null } {

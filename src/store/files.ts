@@ -8,6 +8,7 @@ import { decodeDetails, type FileDetail } from './detail-codec.js';
 import { decodeEntry } from './entry.js';
 import { ALREADY_CLEAN_BYTE, STATE_BYTES, stateOfByte } from './file-states.js';
 import type { Page } from './types.js';
+import { unseenErrors, WAITED_FIELDS, waitedOf } from './waiting.js';
 
 /** State bytes read at a time. */
 const SLICE_FILES = CHUNK_FILES * 64;
@@ -93,7 +94,11 @@ export class Files {
   ): Promise<Page<JobFile>> {
     const start = cursor === null ? 0 : indexOfCursor(cursor);
     const wanted = wantedBytes(filter);
-    const total = await this.#commands.redis.strlen(this.#commands.keys.states(id));
+    const { redis, keys } = this.#commands;
+    const [total, waited] = await Promise.all([
+      redis.strlen(keys.states(id)),
+      redis.hmget(keys.job(id), ...WAITED_FIELDS),
+    ]);
     const items: JobFile[] = [];
     const perRead = Math.min(CHUNKS_PER_READ, 1 + Math.ceil(limit / CHUNK_FILES));
     let chunksRead = 0;
@@ -113,7 +118,7 @@ export class Files {
           const first = stored.chunk * CHUNK_FILES;
           for (let offset = Math.max(0, at - first); offset < bytes.length; offset++) {
             if (wanted[bytes[offset] as number] === 0) continue;
-            const file = fileOf(stored, offset, bytes[offset] as number);
+            const file = fileOf(stored, offset, bytes[offset] as number, waited);
             if (!file || (filter.code && file.lastError?.code !== filter.code)) continue;
             if (items.length === limit) return { items, nextCursor: cursorOfIndex(first + offset) };
             items.push(file);
@@ -154,13 +159,20 @@ function chunksWith(states: Buffer, sliceStart: number, from: number, wanted: Ui
 }
 
 /** Undefined for an index that no file has. */
-export function fileOf(stored: StoredChunk, offset: number, byte: number): JobFile | undefined {
+function fileOf(
+  stored: StoredChunk,
+  offset: number,
+  byte: number,
+  waited: WaitedValues,
+): JobFile | undefined {
   const state = stateOfByte(byte);
   const entry = stored.entries[offset];
   if (!state || !entry) return undefined;
   const { path, destination, size } = decodeEntry(entry);
   const detail = stored.details.get(offset);
-  const error = detail ? detail.lastError : unseenError(state, destination === null ? 'flush' : 'copy');
+  // Files that ended while no worker had them have no detail record.
+  const kind = destination === null ? 'flush' : 'transfer';
+  const unseen = detail ? null : unseenErrors(state, kind, waitedOf(waited, kind));
   return {
     index: stored.chunk * CHUNK_FILES + offset,
     path: pathText(path),
@@ -172,29 +184,13 @@ export function fileOf(stored: StoredChunk, offset: number, byte: number): JobFi
     size: detail?.size ?? size,
     mtime: detail?.mtimeMs == null ? null : timeOf(detail.mtimeMs),
     durationMs: detail?.durationMs ?? null,
-    firstError: detail ? detail.firstError : error,
-    lastError: error,
+    firstError: detail?.firstError ?? unseen?.first ?? null,
+    lastError: detail?.lastError ?? unseen?.last ?? null,
   };
 }
 
-/** Files that ended while no worker had them have no detail record; their state says what happened. */
-function unseenError(state: FileState, phase: 'flush' | 'copy'): JobFile['lastError'] {
-  if (state === 'canceled')
-    return {
-      code: 'CANCELED',
-      nfsStatus: null,
-      phase,
-      message: 'The job was canceled before this file was done.',
-    };
-  if (state === 'expired')
-    return {
-      code: 'DEADLINE',
-      nfsStatus: null,
-      phase,
-      message: "The job's deadline passed before this file was done.",
-    };
-  return null;
-}
+/** Of `WAITED_FIELDS`. */
+type WaitedValues = readonly (string | null)[];
 
 /** A server may tell any 64-bit time; Date knows fewer. */
 function timeOf(ms: number): string | null {

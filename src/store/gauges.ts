@@ -9,6 +9,7 @@ import { Keys, queueName } from './keys.js';
 import { slotsLeased } from './leases.js';
 import { limitsInForce } from './limits.js';
 import { readRegistry } from './registry.js';
+import { SERVER_SILENT_MS } from './serving.js';
 import type { StoreOptions } from './settings.js';
 
 /** How the files of a cache ended, as the store counts them: each file once, whatever crashed on the way. */
@@ -27,6 +28,8 @@ export interface CacheGauges {
   /** Slots that workers hold, over all of them. */
   slotsLeased: number;
   slotsLimit: number;
+  /** Running workers that serve it. */
+  workers: number;
   /** Null: nothing was asked of it yet. */
   up: boolean | null;
   held: boolean;
@@ -107,7 +110,8 @@ export function openGaugeReader(options: StoreOptions & { caches: readonly Cache
     pipeline
       .hgetall(keys.cache(queue))
       .zrange(keys.bullPrioritized(queue), '0', '0')
-      .hvals(keys.leases(queue));
+      .hvals(keys.leases(queue))
+      .zcount(keys.servers(queue), Date.now() - SERVER_SILENT_MS, '+inf');
   }
 
   return {
@@ -117,14 +121,15 @@ export function openGaugeReader(options: StoreOptions & { caches: readonly Cache
   };
 }
 
-const COMMANDS_PER_CACHE = 3;
+const COMMANDS_PER_CACHE = 4;
 
 function addCache(gauges: CacheGauges, limits: CacheLimits, replies: [Error | null, unknown][]): void {
   for (const [error] of replies) if (error) throw error;
-  const [row, next, leases] = replies.map(([, reply]) => reply) as [
+  const [row, next, leases, workers] = replies.map(([, reply]) => reply) as [
     Record<string, string>,
     string[],
     string[],
+    number,
   ];
   const now = Date.now();
   gauges.slotsLimit += limitsInForce(row, limits).inFlight;
@@ -134,6 +139,7 @@ function addCache(gauges: CacheGauges, limits: CacheLimits, replies: [Error | nu
   const madeAt = timeOfId(next[0] ?? '');
   if (madeAt !== null) gauges.nextJobAgeMs = Math.max(gauges.nextJobAgeMs, now - madeAt);
   gauges.slotsLeased += slotsLeased(leases, now);
+  gauges.workers = Math.max(gauges.workers, workers);
   if (row.health === 'down') gauges.up = false;
   else if (row.health === 'up') gauges.up ??= true;
   gauges.held ||= row.holdTries !== undefined;
@@ -164,6 +170,7 @@ function noGauges(cache: string | null): CacheGauges {
     nextJobAgeMs: 0,
     slotsLeased: 0,
     slotsLimit: 0,
+    workers: 0,
     up: null,
     held: false,
     paused: false,

@@ -6,7 +6,7 @@ import { CHUNK_FILES, encodePaths } from './chunk-codec.js';
 import { type Commands, guarded, storeError } from './commands.js';
 import { Duplicates } from './dedup.js';
 import { encodeDetails, type FileDetail } from './detail-codec.js';
-import { decodeEntry, encodeEntry, type FileEntry } from './entry.js';
+import { decodeEntry, encodeEntry, type FileEntry, identityOf } from './entry.js';
 import { STATE_BYTES } from './file-states.js';
 import { fingerprint } from './fingerprint.js';
 import { newJobId } from './job-id.js';
@@ -221,8 +221,8 @@ export class Intake implements JobIntake {
   /** The index of the first entry that is the same, or -1. @throws {BrokerError} VALIDATION, for a destination taken twice */
   #firstOf({ path, destination }: FileEntry): number {
     const index = this.#files;
-    if (destination === null) return this.#duplicates.add(path, index);
-    const first = this.#duplicates.add(encodeEntry({ path, destination, size: null }), index);
+    const first = this.#duplicates.add(identityOf({ path, destination }), index);
+    if (destination === null) return first;
     const taken = this.#destinations.add(destination, index);
     if (taken >= 0 && first < 0) {
       throw new BrokerError(

@@ -4,6 +4,7 @@ import { type JobOwner, LOCAL_PRINCIPAL, NO_QUOTAS } from '../model/principal.js
 import { isTerminalJobState, type JobState } from '../model/words.js';
 import { averageRate, currentRate } from './rates.js';
 import type { FlushTarget, Revision, TransferTarget } from './types.js';
+import { lastSeen, unreachableSince, WAITED_FIELDS, waitedOf } from './waiting.js';
 
 /** The hash of a job as Redis gives it: the scripts write it. */
 export type JobRow = Record<string, string>;
@@ -23,8 +24,10 @@ export interface CacheShown {
   paused: boolean;
   pausedReason: string | null;
   hold: { since: number; until: number; detail: string } | null;
-  /** Of a node: whether its agent is there, and when it was last seen. */
-  agent: { connected: boolean; seenAt: number | null };
+  /** Whether a worker, or an agent of the node, is there for it. */
+  served: boolean;
+  /** When one last was. */
+  servedAt: number | null;
 }
 
 /** The fields that `cacheShown` reads, in its order. */
@@ -35,12 +38,12 @@ export const CACHE_SHOWN_FIELDS = [
   'holdSince',
   'holdUntil',
   'healthDetail',
-  'agent',
-  'agentSeenAt',
+  'served',
+  'servedAt',
 ] as const;
 
 export function cacheShown(values: readonly (string | null)[]): CacheShown {
-  const [rev, paused, pausedReason, holdSince, holdUntil, detail, agent, agentSeenAt] = values;
+  const [rev, paused, pausedReason, holdSince, holdUntil, detail, served, servedAt] = values;
   return {
     rev: rev ?? '0',
     paused: paused === '1',
@@ -49,7 +52,8 @@ export function cacheShown(values: readonly (string | null)[]): CacheShown {
       holdSince && holdUntil
         ? { since: Number(holdSince), until: Number(holdUntil), detail: detail ?? '' }
         : null,
-    agent: { connected: agent === '1', seenAt: agentSeenAt ? Number(agentSeenAt) : null },
+    served: served === '1',
+    servedAt: servedAt ? Number(servedAt) : null,
   };
 }
 
@@ -190,26 +194,38 @@ function statusDetail(
     case 'canceled':
       return `Canceled; ${files(number(row.filesCanceled) + number(row.filesExpired))} not done.`;
     case 'expired':
-      return `The deadline passed; ${files(number(row.filesExpired) + number(row.filesCanceled))} not done.`;
+      return `The deadline passed; ${files(number(row.filesExpired) + number(row.filesCanceled))} not done${waitedText(row, meta)}.`;
     case 'canceling':
       return `Canceling; ${files(number(row.filesActive))} still in the hands of workers.`;
   }
-  if (meta.kind === 'transfer') return cache.agent.connected ? fault : noAgent(meta.node, cache.agent.seenAt);
+  if (meta.kind === 'transfer') return cache.served ? fault : noAgent(meta.node, cache.servedAt);
   if (cache.paused) {
     return `Cache ${meta.cache} is paused${cache.pausedReason ? `: ${cache.pausedReason}` : '.'}`;
   }
+  if (!cache.served) return noWorker(meta, cache.servedAt);
   if (cache.hold) {
     const seconds = Math.ceil((cache.hold.until - now) / 1000);
     const again = seconds > 0 ? `is tried again in ${seconds} s` : 'is being tried again';
-    const reason = cache.hold.detail ? ` (${cache.hold.detail.replace(/[.\s]+$/, '')})` : '';
-    return `Cache ${meta.cache} is unreachable since ${time(String(cache.hold.since))}${reason}; its queue holds and ${again}.`;
+    return `Cache ${meta.cache} is ${unreachableSince(cache.hold.since, cache.hold.detail)}; its queue holds and ${again}.`;
   }
   return fault;
 }
 
+function waitedText(row: JobRow, { kind }: JobMeta): string {
+  const waited = waitedOf(
+    WAITED_FIELDS.map((field) => row[field]),
+    kind,
+  );
+  return waited === null ? '' : `: ${waited.why}`;
+}
+
 function noAgent(node: string, seenAt: number | null): string {
-  const seen = seenAt === null ? 'none was ever seen' : `the last was seen at ${time(String(seenAt))}`;
-  return `No agent of node ${node} is connected (${seen}); the job waits for one: writeback serve --role agent --node ${node}`;
+  return `No agent of node ${node} is connected (${lastSeen(seenAt)}); the job waits for one: writeback serve --role agent --node ${node}`;
+}
+
+function noWorker({ cache, adHocCache }: FlushTarget, seenAt: number | null): string {
+  const configured = adHocCache === null ? ', with this cache in its configuration' : '';
+  return `No running worker serves cache ${cache} (${lastSeen(seenAt)}); the job waits for one: writeback serve --role worker${configured}`;
 }
 
 function warnings(row: JobRow): JobWarning[] {

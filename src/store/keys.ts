@@ -14,6 +14,7 @@ import type { FlushTarget, TransferTarget } from './types.js';
  *   {p}:cache:<queue>      hash    health, pause, hold, counters, last hour of a cache; of a node, its agent and counters
  *   {p}:parts:<queue>      hash    <job>:<file> → what an agent has copied of it so far (transfers.ts)
  *   {p}:leases:<queue>     hash    worker → slots it has and wants
+ *   {p}:servers:<queue>    zset    workers or agents that serve it, by when they last said so
  *   {p}:bucket:<queue>     hash    flush starts that may be taken
  *   {p}:queues             hash    queue → who it serves
  *   {p}:jobs, {p}:open     zset    all job ids, those that have not ended; by id, which sorts by time
@@ -67,6 +68,9 @@ export class Keys {
   }
   leases(queue: string): string {
     return `${this.tag}:leases:${queue}`;
+  }
+  servers(queue: string): string {
+    return `${this.tag}:servers:${queue}`;
   }
   parts(queue: string): string {
     return `${this.tag}:parts:${queue}`;

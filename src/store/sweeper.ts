@@ -8,14 +8,13 @@ import { Jobs } from './jobs.js';
 import { chunkItemId, directoryItemId, Keys } from './keys.js';
 import { Queues } from './queue.js';
 import { readRegistry } from './registry.js';
+import { countServers } from './serving.js';
 import { DEFAULT_GONE_MS, type SweeperOptions } from './settings.js';
 import type { WorkItem } from './work.js';
 
 const LOCK_MS = 15_000;
 /** Whoever commits or appends hands over at once; the sweeper leaves them that long. */
 const HAND_OVER_GRACE_MS = 2000;
-/** Agents show themselves far more often. */
-const AGENT_SILENT_MS = 15_000;
 const JOBS_PER_STEP = 100;
 const ITEMS_PER_STEP = 256;
 const SLICE_FILES = CHUNK_FILES * 128;
@@ -77,7 +76,7 @@ export class Sweeper {
     await this.#settleEnding();
     await this.#handOver(now);
     await this.#purge(now);
-    await this.#missAgents();
+    await this.#missServers();
     const lostAfterMs = this.#options.lostAfterMs ?? 30_000;
     if (now - this.#lostAt >= lostAfterMs / 2) {
       this.#lostAt = now;
@@ -140,13 +139,9 @@ export class Sweeper {
     }
   }
 
-  /** An agent that was killed says nothing: who waits for it must hear that it is gone. */
-  async #missAgents(): Promise<void> {
-    for (const owner of await readRegistry(this.#commands)) {
-      if (owner.kind === 'node') {
-        await this.#commands.onCache('wbAgentLost', owner.queue, [], AGENT_SILENT_MS);
-      }
-    }
+  /** A worker or agent that was killed says nothing: who waits for it must hear that it is gone. */
+  async #missServers(): Promise<void> {
+    for (const { queue } of await readRegistry(this.#commands)) await countServers(this.#commands, queue);
   }
 
   /**
@@ -241,6 +236,7 @@ export class Sweeper {
         keys.leases(queue),
         keys.bucket(queue),
         keys.goneAddresses,
+        keys.servers(queue),
       ]);
       if (forgotten === 1) await this.#queues.remove(queue);
     }

@@ -147,11 +147,6 @@ export class TransferWork {
   async forgetPart(queue: string, { jobId, index }: { jobId: string; index: number }): Promise<void> {
     await this.#commands.redis.hdel(this.#commands.keys.parts(queue), `${jobId}:${index}`);
   }
-
-  /** Shows that an agent of the node is there, or that it leaves; to be called every few seconds. */
-  async agentSeen(queue: string, connected: boolean): Promise<void> {
-    await this.#commands.onCache('wbAgent', queue, [], connected ? '1' : '0');
-  }
 }
 
 function encodePart({ attempts, source, destination }: Part): Buffer {

@@ -1,5 +1,6 @@
 import type { CacheLimits } from '../model/cache.js';
-import { pathBytes, pathText } from '../model/pathname.js';
+import type { FileErrorCode } from '../model/errors.js';
+import { pathBytes, pathText, tidyPathBytes } from '../model/pathname.js';
 import { isTerminalJobState, type JobState } from '../model/words.js';
 import { CHUNK_FILES, decodePaths, encodePaths } from './chunk-codec.js';
 import { Commands, type ScriptReply } from './commands.js';
@@ -14,6 +15,7 @@ import { Keys } from './keys.js';
 import { filesPerSecondOf } from './limits.js';
 import { Queues } from './queue.js';
 import { readRegistry } from './registry.js';
+import { tellServer } from './serving.js';
 import { DEFAULT_FILES_PER_JOB, type WorkStoreOptions } from './settings.js';
 import { TransferWork } from './transfers.js';
 import type { DirectoryRequest } from './types.js';
@@ -25,6 +27,7 @@ import type {
   ChunkRun,
   ExpansionRun,
   FileResult,
+  HoldReason,
   NewFile,
   QueueEntry,
   RecordReply,
@@ -136,12 +139,18 @@ class RedisWorkStore implements WorkStore {
     if (queue === null) return null;
     const reply = await this.#commands.onJob('wbBegin', jobId, queue, chunk);
     if (!Array.isArray(reply)) return null;
-    const [run, states, blob, meta, , deadlineAt] = reply;
+    const [run, states, blob, meta, , deadlineAt, ...hold] = reply;
     const entries = decodePaths(blob as Buffer);
     const files = [...(states as Buffer)].flatMap((state, offset) =>
       state === ACTIVE ? [chunkFile(chunk * CHUNK_FILES + offset, entries[offset] as Buffer)] : [],
     );
-    return { job: workJob(jobId, queue, meta, deadlineAt) as Job, chunk, run: Number(run), files };
+    return {
+      job: workJob(jobId, queue, meta, deadlineAt) as Job,
+      chunk,
+      run: Number(run),
+      files,
+      hold: holdReason(hold),
+    };
   }
 
   async record(run: ChunkRun, results: readonly FileResult[]): Promise<RecordReply> {
@@ -184,20 +193,24 @@ class RedisWorkStore implements WorkStore {
   async beginExpansion<Job extends WorkJob>(
     jobId: string,
     directory: number,
-  ): Promise<ExpansionRun<Job> | null> {
+  ): Promise<ExpansionRun<Job> | null | 'later'> {
     const queue = await this.#queueOf(jobId);
     if (queue === null) return null;
     const reply = await this.#commands.onJob('wbBeginExpansion', jobId, queue, directory);
     if (!Array.isArray(reply)) return null;
     const [run, directories, meta, , deadlineAt] = reply;
-    const request = (JSON.parse(String(directories)) as DirectoryRequest[])[directory];
+    const requests = JSON.parse(String(directories)) as DirectoryRequest[];
+    const request = requests[directory];
     if (!request) return null;
+    const before = overlapping(requests, directory);
+    if (!(await this.#areExpanded(jobId, before))) return 'later';
     return {
       job: workJob(jobId, queue, meta, deadlineAt) as Job,
       directory,
       run: Number(run),
       request,
-      appended: () => this.#appended(jobId, directory),
+      appended: () => this.#appended(jobId, (from) => from === directory),
+      namedBefore: () => this.#namedBefore(jobId, request, before),
     };
   }
 
@@ -296,11 +309,16 @@ class RedisWorkStore implements WorkStore {
     if (ended === 1) await this.#queues.release(queue);
   }
 
-  async holdCache(queue: string, message: string): Promise<CacheHold> {
+  async serves(queue: string, server: string, present: boolean, registered = false): Promise<void> {
+    await tellServer(this.#commands, queue, server, present, registered);
+  }
+
+  async holdCache(queue: string, code: FileErrorCode, message: string): Promise<CacheHold> {
     const reply = await this.#commands.onCache(
       'wbHold',
       queue,
       [],
+      code,
       message,
       SHORTEST_HOLD_MS,
       LONGEST_HOLD_MS,
@@ -349,11 +367,34 @@ class RedisWorkStore implements WorkStore {
     return queue && state && !isTerminalJobState(state as JobState) ? queue : null;
   }
 
-  async *#appended(jobId: string, directory: number): AsyncIterable<ChunkFile> {
-    const runs: Record<string, string> = await this.#commands.redis.hgetall(this.#commands.keys.runs(jobId));
-    for (const [field, value] of Object.entries(runs)) {
-      if (!/^c\d+$/.test(field) || value !== String(directory)) continue;
-      const chunk = Number(field.slice(1));
+  async #areExpanded(jobId: string, directories: readonly number[]): Promise<boolean> {
+    if (directories.length === 0) return true;
+    const fields = directories.map((directory) => `d${directory}:done`);
+    return !(await this.#commands.redis.hmget(this.#commands.keys.runs(jobId), ...fields)).includes(null);
+  }
+
+  async *#namedBefore(
+    jobId: string,
+    { path }: DirectoryRequest,
+    directories: readonly number[],
+  ): AsyncIterable<ChunkFile> {
+    const top = tidyPathBytes(pathBytes(path));
+    const wanted = new Set<number | null>([null, ...directories]);
+    for await (const file of this.#appended(jobId, (from) => wanted.has(from))) {
+      if (liesWithin(tidyPathBytes(pathBytes(file.path)), top)) yield file;
+    }
+  }
+
+  /** Files of chunks by where they come from: the index of a directory, or null for the list. */
+  async *#appended(jobId: string, wanted: (from: number | null) => boolean): AsyncIterable<ChunkFile> {
+    const { redis, keys } = this.#commands;
+    const [chunks, runs] = await Promise.all([
+      redis.hget(keys.job(jobId), 'chunks'),
+      redis.hgetall(keys.runs(jobId)) as Promise<Record<string, string>>,
+    ]);
+    for (let chunk = 0; chunk < Number(chunks ?? 0); chunk++) {
+      const from = runs[`c${chunk}`];
+      if (!wanted(from === undefined ? null : Number(from))) continue;
       const entries = await this.#files.entries(jobId, chunk);
       for (const [offset, entry] of entries.entries()) yield chunkFile(chunk * CHUNK_FILES + offset, entry);
     }
@@ -412,6 +453,30 @@ function workJob(
 ): WorkJob {
   const { labels: _, parentJobId: __, ...target } = parseMeta(String(meta));
   return { ...target, id, queue, deadlineAt: Number(deadlineAt) };
+}
+
+/** Directories before this one that lie within it, or it within them. */
+function overlapping(requests: readonly DirectoryRequest[], directory: number): number[] {
+  const tops = requests.slice(0, directory + 1).map(({ path }) => tidyPathBytes(pathBytes(path)));
+  const own = tops.pop() as Uint8Array;
+  return [...tops.keys()].filter((at) => {
+    const top = tops[at] as Uint8Array;
+    return liesWithin(own, top) || liesWithin(top, own);
+  });
+}
+
+/** Both tidy. A directory lies within itself. */
+function liesWithin(path: Uint8Array, top: Uint8Array): boolean {
+  if (top.length === 0) return true;
+  if (path.length < top.length || Buffer.compare(path.subarray(0, top.length), top) !== 0) return false;
+  return path.length === top.length || path[top.length] === 0x2f;
+}
+
+function holdReason([code, since, message]: readonly ScriptReply[]): HoldReason | null {
+  const at = Number(since ?? 0);
+  return at === 0
+    ? null
+    : { code: String(code ?? 'UNREACHABLE') as FileErrorCode, since: at, message: String(message ?? '') };
 }
 
 function chunkFile(index: number, bytes: Buffer): ChunkFile {

@@ -1,6 +1,6 @@
 import type { Cluster, Redis } from 'ioredis';
 import type { CacheConfig, CacheLimits, Credential } from '../model/cache.js';
-import type { FileError } from '../model/errors.js';
+import type { FileError, FileErrorCode } from '../model/errors.js';
 import type { Evidence, FileOutcome, JobState, TerminalFileState } from '../model/words.js';
 import type { TransferWork } from './transfers.js';
 import type { DirectoryRequest, FlushTarget, TransferTarget } from './types.js';
@@ -67,6 +67,16 @@ export interface ChunkRun<Job extends WorkJob = WorkJob> {
   run: number;
   /** Those of its files that have not ended, now `active`. Empty: nothing to do. */
   files: ChunkFile[];
+  /** The cache was held when the chunk was taken up; null: it was not. */
+  hold: HoldReason | null;
+}
+
+/** Why, and since when, the queue of a cache is held. */
+export interface HoldReason {
+  code: FileErrorCode;
+  /** Date.now(). */
+  since: number;
+  message: string;
 }
 
 /** What became of one file; the flush engine's outcomes have this shape. */
@@ -103,6 +113,8 @@ export interface ExpansionRun<Job extends WorkJob = WorkJob> {
   request: DirectoryRequest;
   /** What this or an earlier run of this directory has appended: not to be appended again. */
   appended(): AsyncIterable<ChunkFile>;
+  /** Files below this directory that the job names already: in its list, or by directories before this one. */
+  namedBefore(): AsyncIterable<ChunkFile>;
 }
 
 /** `fenced`: a newer run of this directory has begun. `ended`: the job was canceled, expired or deleted. `full`: the job has as many files as one may have. In each case: stop. */
@@ -157,11 +169,14 @@ export interface WorkStore {
   /** After the last `record` of a chunk: packs its details into one. */
   endChunk(run: ChunkRun): Promise<void>;
 
-  /** Null: the directory is done, or the job is gone or has ended. */
+  /**
+   * Null: the directory is done, or the job is gone or has ended. `later`: a directory before it that overlaps with it
+   * is not done; the files of both belong to that one.
+   */
   beginExpansion<Job extends WorkJob = WorkJob>(
     jobId: string,
     directory: number,
-  ): Promise<ExpansionRun<Job> | null>;
+  ): Promise<ExpansionRun<Job> | null | 'later'>;
   /** Adds files to the job and queues them, atomically. At most 512 of them; fill them up, each call is a chunk. */
   appendExpanded(run: ExpansionRun, files: readonly (string | NewFile)[]): Promise<AppendReply>;
   /**
@@ -197,13 +212,22 @@ export interface WorkStore {
   /** Takes from the cache's bucket of flush starts, common to all workers; it holds a quarter of a second's worth. */
   takeStarts(queue: string, filesPerSecond: number, wanted: number): Promise<Starts>;
 
+  /**
+   * Tells that a worker or agent serves a queue, or that it leaves. To be called every few seconds: jobs whose queue
+   * nobody serves say so.
+   * @param server unique among all that ever were
+   * @param registered true: nothing is told if the registry does not have the queue, which is that of an address
+   */
+  serves(queue: string, server: string, present: boolean, registered?: boolean): Promise<void>;
+
   /** The cache answers: ends a hold, clears the fault. Cheap to call again. */
   cacheUp(queue: string): Promise<void>;
   /**
-   * The cache does not answer: holds its queue with growing pauses (1 s to 30 s) and tells so in every job of it.
+   * The cache does not answer, for this reason: holds its queue with growing pauses (1 s to 30 s) and tells so in
+   * every job of it.
    * The queue's BullMQ rate limit is set too, which BullMQ obeys only in workers with a `limiter` option.
    */
-  holdCache(queue: string, message: string): Promise<CacheHold>;
+  holdCache(queue: string, code: FileErrorCode, message: string): Promise<CacheHold>;
   /** Null: not held. */
   getHold(queue: string): Promise<CacheHold | null>;
   isDialectProven(queue: string): Promise<boolean>;

@@ -10,7 +10,8 @@ import { WORKER_LIMITER } from '../store/queue.js';
 import type { CacheQueue, ChunkRun, FlushWork, WorkItem, WorkStore } from '../store/work.js';
 import { failedResult, runChunk } from './chunk.js';
 import { JobEnded } from './endings.js';
-import { runExpansion } from './expansion.js';
+import { runExpansion, waitForOthers } from './expansion.js';
+import { ListedFiles } from './listed-files.js';
 import type { CacheLoad, ItemEnd, WorkObserver } from './observer.js';
 import { SessionPool, type SharedSession } from './sessions.js';
 import { CacheSlots } from './slots.js';
@@ -76,6 +77,7 @@ export class CacheWorker {
   readonly #sessions: SessionPool;
   readonly #bull: Worker<WorkItem>;
   readonly #items = new Set<ActiveItem>();
+  readonly #listed = new ListedFiles();
   #draining = false;
   #probe: Promise<void> | null = null;
   #toldUpAt = 0;
@@ -264,6 +266,7 @@ export class CacheWorker {
         store,
         slots: this.#slots,
         shared,
+        listed: this.#listed,
         holdAfterMs,
         onRecorded: (state) => {
           this.#answered(shared);
@@ -284,6 +287,10 @@ export class CacheWorker {
     const { jobId, directory } = job.data as { jobId: string; directory: number };
     const run = await store.beginExpansion<FlushWork>(jobId, directory);
     if (run === null) return true;
+    if (run === 'later') {
+      await waitForOthers(item.abort.signal);
+      return false;
+    }
     if (job.stalledCounter > this.#options.maxStalls) {
       await store.appendEnded(run, [failedResult(0, run.request.path, workerLost(job.stalledCounter))]);
       await store.endExpansion(run, 1);
@@ -292,7 +299,7 @@ export class CacheWorker {
     const config = this.#configFor(run.job);
     const shared = await this.#sessions.acquire(run.job, config);
     try {
-      await runExpansion(run, item.abort.signal, { store, shared, holdAfterMs });
+      await runExpansion(run, item.abort.signal, { store, shared, holdAfterMs, listed: this.#listed });
       this.#answered(shared);
       return true;
     } catch (error) {
@@ -331,7 +338,7 @@ export class CacheWorker {
   // Health of the cache.
 
   async #hold(error: TargetDownError): Promise<void> {
-    const { until, tries } = await this.#options.store.holdCache(this.#queue, error.message);
+    const { until, tries } = await this.#options.store.holdCache(this.#queue, error.code, error.message);
     this.#toldUpAt = 0;
     this.#log.warn({ code: error.code, holdMs: until - Date.now(), tries }, `cache held: ${error.message}`);
     this.#probe ??= this.#probeUntilUp().finally(() => {

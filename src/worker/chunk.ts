@@ -1,8 +1,10 @@
 import { flushFiles, HandBack } from '../flush/engine.js';
 import type { FlushOptions, FlushOutcome } from '../flush/types.js';
 import type { FileError } from '../model/errors.js';
-import type { ChunkRun, FileResult, FlushWork, RecordReply, WorkStore } from '../store/work.js';
+import { unreachableSince } from '../store/waiting.js';
+import type { ChunkRun, FileResult, FlushWork, HoldReason, RecordReply, WorkStore } from '../store/work.js';
 import { JobEnded } from './endings.js';
+import type { ListedFiles } from './listed-files.js';
 import { OutcomeBatches } from './outcome-batches.js';
 import type { SharedSession } from './sessions.js';
 import type { CacheSlots } from './slots.js';
@@ -14,6 +16,7 @@ export interface ChunkDeps {
   store: Pick<WorkStore, 'record' | 'endChunk' | 'releaseChunk'>;
   slots: CacheSlots;
   shared: SharedSession;
+  listed: ListedFiles;
   holdAfterMs: number;
   /** Files have ended, and their outcomes are stored; `state` is the job's by now. */
   onRecorded: (state: RecordReply['state']) => void;
@@ -82,13 +85,21 @@ export async function runChunk(
 
   await shared.turns.take(unfinished);
   try {
-    const options = flushOptions(run.job, deps.holdAfterMs);
-    for await (const outcome of flushFiles(shared.session, run.files, options, abort.signal)) {
+    // Who had the chunk before may have begun flushes that nobody saw the end of.
+    const options = { ...flushOptions(run.job, deps.holdAfterMs), begunBefore: run.run > 1 };
+    const begunAt = Date.now();
+    const files = run.files.map(({ index, path }) => ({
+      index,
+      path,
+      listed: deps.listed.take(run.job.id, path),
+    }));
+    for await (const outcome of flushFiles(shared.session, files, options, abort.signal)) {
       unfinished--;
       shared.wanted--;
       shared.turns.ended(1);
       if (unfinished % FILES_PER_LOOK === 0) slots.changed();
-      const result = endedBy(abort.signal.reason, outcome);
+      const ended = endedBy(abort.signal.reason, outcome);
+      const result = shared.session.answeredAt < begunAt ? afterHold(run.hold, ended) : ended;
       batches.add(result);
       deps.onEnded?.(result);
     }
@@ -120,5 +131,20 @@ function endedBy(reason: unknown, outcome: FlushOutcome): FileResult {
     state: 'expired',
     firstError: firstError?.code === 'CANCELED' ? error : firstError,
     lastError: error,
+  };
+}
+
+/** A file that expires while its cache is held has waited since the hold began, not since its last try. */
+function afterHold(hold: HoldReason | null, result: FileResult): FileResult {
+  const { state, lastError } = result;
+  if (hold === null || state !== 'expired' || lastError === null) return result;
+  const { code, since, message } = hold;
+  return {
+    ...result,
+    firstError: { code, nfsStatus: null, phase: 'mount', message },
+    lastError: {
+      ...lastError,
+      message: `${lastError.message}; the cache is ${unreachableSince(since, message)}`,
+    },
   };
 }

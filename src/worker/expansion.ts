@@ -1,31 +1,40 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { expandDirectory } from '../flush/expand.js';
 import { pathBytes } from '../model/pathname.js';
 import { Duplicates } from '../store/dedup.js';
+import { identityOf } from '../store/entry.js';
 import type { AppendReply, ExpansionRun, FileResult, FlushWork, WorkStore } from '../store/work.js';
 import { failedResult, flushOptions } from './chunk.js';
 import { JobEnded } from './endings.js';
+import type { ListedFiles } from './listed-files.js';
 import type { SharedSession } from './sessions.js';
 
 const CHUNK_FILES = 512;
+const OTHERS_WAIT_MS = 300;
 
 export interface ExpansionDeps {
   store: Pick<WorkStore, 'appendExpanded' | 'appendEnded' | 'endExpansion'>;
   shared: SharedSession;
   holdAfterMs: number;
+  /** Keeps what is told of files that are found, for their flush. */
+  listed: ListedFiles;
 }
 
 /**
- * Walks a directory of a job and adds the files it finds, a chunk at a time. A walk that comes after one that was cut
- * off adds only what that one had not added.
+ * Walks a directory of a job and adds the files it finds, a chunk at a time, but none that the job names already. A
+ * walk that comes after one that was cut off adds only what that one had not added.
  * @throws the reason of `signal`, unless it is JobEnded; {TargetDownError}
  */
 export async function runExpansion(
   run: ExpansionRun<FlushWork>,
   signal: AbortSignal,
-  { store, shared, holdAfterMs }: ExpansionDeps,
+  { store, shared, holdAfterMs, listed }: ExpansionDeps,
 ): Promise<void> {
   const known = new Duplicates();
-  for await (const { path } of run.appended()) known.add(pathBytes(path), 0);
+  const isNew = (path: string): boolean =>
+    known.add(identityOf({ path: pathBytes(path), destination: null }), 0) < 0;
+  for await (const { path } of run.appended()) isNew(path);
+  for await (const { path } of run.namedBefore()) isNew(path);
 
   let paths: string[] = [];
   let ended: FileResult[] = [];
@@ -36,9 +45,12 @@ export async function runExpansion(
     for await (const found of expandDirectory(shared.session, run.request, options, signal)) {
       // An error counts too: that nothing matched cannot be said of what could not be listed.
       matched++;
-      if (known.add(pathBytes(typeof found === 'string' ? found : found.path), 0) >= 0) continue;
-      if (typeof found === 'string') paths.push(found);
-      else ended.push(found);
+      if (!isNew(found.path)) continue;
+      if ('state' in found) ended.push(found);
+      else {
+        paths.push(found.path);
+        if (found.listed !== undefined) listed.keep(run.job.id, found.path, found.listed);
+      }
       if (paths.length === CHUNK_FILES) {
         reply = await store.appendExpanded(run, paths);
         paths = [];
@@ -58,6 +70,11 @@ export async function runExpansion(
   if (reply === 'full') await store.appendEnded(run, [tooMany(run)]);
   // A newer run goes on with it. Any other reply but ok is final for the directory.
   if (reply !== 'fenced') await store.endExpansion(run, matched);
+}
+
+/** Before a directory is tried again that belongs behind others which are not expanded yet. */
+export async function waitForOthers(signal: AbortSignal): Promise<void> {
+  await delay(OTHERS_WAIT_MS, undefined, { signal }).catch(() => {});
 }
 
 function tooMany({ request }: ExpansionRun): FileResult {

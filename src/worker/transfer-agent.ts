@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
 import { discardAttempt } from '../copy/copy-file.js';
 import { BandwidthLimit, CpuLimit, Throttle } from '../copy/throttle.js';
@@ -6,6 +7,7 @@ import { pathBytes } from '../model/pathname.js';
 import { nodeQueueName } from '../store/keys.js';
 import type { ChunkRun, ExpansionRun, TransferWorkJob, WorkStore } from '../store/work.js';
 import { failedResult } from './chunk.js';
+import { waitForOthers } from './expansion.js';
 import { type ActiveItem, ItemQueue } from './item-queue.js';
 import { runTransferChunk, type TransferDeps } from './transfer-chunk.js';
 import { runTransferExpansion } from './transfer-expansion.js';
@@ -47,6 +49,8 @@ interface JobShare {
 export class TransferAgent {
   readonly #options: TransferAgentOptions;
   readonly #queue: string;
+  /** Another one of the same node may come before this one is seen to be gone. */
+  readonly #name = randomUUID();
   readonly #log: Logger;
   readonly #roots: Roots;
   readonly #turns: FileTurns;
@@ -91,10 +95,10 @@ export class TransferAgent {
       store.transfers.watchLimits((jobId) => void this.#askLimits(jobId)),
     );
     this.#timers = [
-      setInterval(() => this.#show(true), HEARTBEAT_MS),
+      setInterval(() => this.#show(), HEARTBEAT_MS),
       setInterval(() => this.#clean(), CLEAN_MS),
     ];
-    this.#show(true);
+    this.#show();
     this.#clean();
   }
 
@@ -120,7 +124,7 @@ export class TransferAgent {
       this.#items.handBackAll();
       await this.#items.empty();
       await this.#cleaning;
-      await this.#options.store.transfers.agentSeen(this.#queue, false);
+      await this.#options.store.serves(this.#queue, this.#name, false);
     });
     if (!drained)
       this.#log.warn({ items: this.itemsInHand }, 'agent: not everything was handed back in time');
@@ -154,6 +158,10 @@ export class TransferAgent {
     const { store, concurrency, maxStalls } = this.#options;
     const run = await store.beginExpansion<TransferWorkJob>(jobId, directory);
     if (run === null) return true;
+    if (run === 'later') {
+      await waitForOthers(item.abort.signal);
+      return false;
+    }
     if (item.stalls > maxStalls) {
       await store.appendEnded(run, [failedResult(0, run.request.path, agentLost(item.stalls))]);
       await store.endExpansion(run, 1);
@@ -233,8 +241,8 @@ export class TransferAgent {
     throttle.cpu.percent = limits.cpuPercent;
   }
 
-  #show(connected: boolean): void {
-    this.#options.store.transfers.agentSeen(this.#queue, connected).catch((error: unknown) => {
+  #show(): void {
+    this.#options.store.serves(this.#queue, this.#name, true).catch((error: unknown) => {
       this.#log.debug({ err: error }, 'the store was not told that this agent is there');
     });
   }

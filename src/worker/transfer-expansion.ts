@@ -3,6 +3,7 @@ import { type FoundFile, walkFiles } from '../copy/look.js';
 import { globFilter } from '../flush/globs.js';
 import { pathBytes, pathText } from '../model/pathname.js';
 import { Duplicates } from '../store/dedup.js';
+import { identityOf } from '../store/entry.js';
 import type {
   AppendReply,
   ExpansionRun,
@@ -34,14 +35,23 @@ export async function runTransferExpansion(
 ): Promise<void> {
   const { request } = run;
   const known = new Duplicates();
-  for await (const { path } of run.appended()) known.add(pathBytes(path), 0);
+  const isNew = ({ path, destination = null }: { path: string; destination?: string | null }): boolean =>
+    known.add(
+      identityOf({
+        path: pathBytes(path),
+        destination: destination === null ? null : pathBytes(destination),
+      }),
+      0,
+    ) < 0;
+  for await (const file of run.appended()) isNew(file);
+  for await (const file of run.namedBefore()) isNew(file);
 
   let files: NewFile[] = [];
   let ended: FileResult[] = [];
   let matched = 0;
   let reply: AppendReply = 'ok';
   const add = async (file: NewFile | FileResult): Promise<void> => {
-    if (known.add(pathBytes(file.path), 0) >= 0) return;
+    if (!isNew(file)) return;
     if ('state' in file) ended.push(file);
     else files.push(file);
     if (files.length === CHUNK_FILES) {

@@ -280,7 +280,7 @@ class ScrTransfer {
       byChunk.set(chunk, [...(byChunk.get(chunk) ?? []), result]);
     }
     for (const [chunk, some] of byChunk) {
-      const { state } = await store.record({ job, chunk, run: 0, files: [] }, some);
+      const { state } = await store.record({ job, chunk, run: 0, files: [], hold: null }, some);
       if (state === 'gone' || state === 'canceled' || state === 'canceling') {
         this.#abort.abort(new JobEnded('canceled'));
       }

@@ -1,4 +1,5 @@
 import type { CacheConfig } from '../model/cache.js';
+import { queueName } from '../store/keys.js';
 import type { CacheQueue, QueueEntry, WorkStore } from '../store/work.js';
 import { CacheWorker, type CacheWorkerOptions } from './cache-worker.js';
 import type { CacheLoad } from './observer.js';
@@ -12,6 +13,7 @@ const DRAIN_MARGIN_MS = 1000;
 /** How long handing chunks back may take once the grace time is over; with Redis away it takes for ever. */
 const HAND_BACK_MS = 5000;
 const CLOSE_MS = 3000;
+const HEARTBEAT_MS = 4000;
 
 /** Serves every queue there is, also those that appear later. */
 export class FlushWorker {
@@ -21,6 +23,7 @@ export class FlushWorker {
   readonly #unknown = new Set<string>();
   readonly #connection: ReturnType<WorkStore['newConnection']>;
   readonly #unwatch: (() => void)[] = [];
+  readonly #heartbeat: NodeJS.Timeout;
   #closing: Promise<boolean> | null = null;
 
   constructor(options: WorkerOptions) {
@@ -33,6 +36,8 @@ export class FlushWorker {
         for (const cache of this.#caches.values()) cache.endJob(jobId, why);
       }),
     );
+    this.#heartbeat = setInterval(() => this.#show(), HEARTBEAT_MS);
+    this.#show();
   }
 
   get chunksInHand(): number {
@@ -60,13 +65,15 @@ export class FlushWorker {
   async #closeInPhases(graceMs: number): Promise<boolean> {
     const { log } = this.#options;
     for (const unwatch of this.#unwatch) unwatch();
+    clearInterval(this.#heartbeat);
     const caches = [...this.#caches.values()];
     const inHand = this.chunksInHand;
     if (inHand > 0) log.info({ chunks: inHand, graceMs }, 'worker: letting flushes under way end');
     await within(Promise.all(caches.map((cache) => cache.drain(graceMs))), graceMs + DRAIN_MARGIN_MS);
     const drained = await within(Promise.all(caches.map((cache) => cache.handBack())), HAND_BACK_MS);
     if (!drained) log.warn({ chunks: this.chunksInHand }, 'worker: not everything was handed back in time');
-    const closed = await within(Promise.all(caches.map((cache) => cache.close())), CLOSE_MS);
+    const closing = [...caches.map((cache) => cache.close()), this.#tellServed(false)];
+    const closed = await within(Promise.all(closing), CLOSE_MS);
     this.#connection.disconnect();
     return drained && closed;
   }
@@ -81,6 +88,25 @@ export class FlushWorker {
       if (away) this.#options.log.info('Redis is back');
       away = false;
     });
+  }
+
+  #show(): void {
+    void this.#tellServed(true);
+  }
+
+  /** Tells that this worker is there, also for configured caches that no job was ever for, or that it leaves. Never rejects. */
+  async #tellServed(present: boolean): Promise<void> {
+    const { store, caches, workerId, log } = this.#options;
+    const configured = caches.map(({ name }) => queueName(name, false));
+    const addresses = [...this.#caches.keys()].filter((queue) => !configured.includes(queue));
+    try {
+      await Promise.all([
+        ...configured.map((queue) => store.serves(queue, workerId, present)),
+        ...addresses.map((queue) => store.serves(queue, workerId, present, true)),
+      ]);
+    } catch (error) {
+      log.debug({ err: error }, 'the store was not told that this worker is there');
+    }
   }
 
   #serve(queues: QueueEntry[]): void {
@@ -120,6 +146,7 @@ export class FlushWorker {
       entry.queue,
       new CacheWorker(entry, config, { ...rest, log, connection: this.#connection }),
     );
+    if (entry.adHocCache !== null) this.#show();
   }
 }
 

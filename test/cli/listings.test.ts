@@ -146,6 +146,7 @@ describe('a change', () => {
     limits: { inFlight: 256, filesPerSecond: null },
     slotsLeased: 0,
     limitsConfigured: { inFlight: 256, filesPerSecond: null },
+    workers: 1,
     filesQueued: 10,
     filesActive: 0,
     jobsActive: 1,

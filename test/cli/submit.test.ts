@@ -26,6 +26,7 @@ const CACHE: Cache = {
   limits: { inFlight: 256, filesPerSecond: null },
   slotsLeased: 0,
   limitsConfigured: { inFlight: 256, filesPerSecond: null },
+  workers: 1,
   filesQueued: 0,
   filesActive: 0,
   jobsActive: 0,

@@ -6,6 +6,7 @@ import { MAGIC_COUNT_START, MAGIC_COUNT_STATUS, MAGIC_COUNT_SYNC } from '../../s
 import type { FlushFile, FlushOutcome } from '../../src/flush/types.js';
 import type { FileErrorCode } from '../../src/model/errors.js';
 import { NfsError } from '../../src/nfs/errors.js';
+import { NF3REG } from '../../src/nfs/nfs3.js';
 import { COMMIT } from '../../src/nfs/nfs3-procedures.js';
 import { RpcRefused } from '../../src/nfs/refusal.js';
 import { filesOf, flushAll, flushOne, flushOptions, openOn, until } from '../support/flushing.js';
@@ -61,6 +62,37 @@ describe('a flush', () => {
     const session = await openOn(tree('a'), { dialectProven: true });
     const outcome = await flushOne(session, '/a', { dialect: 'hpc-cache' });
     assert.deepEqual([outcome.outcome, outcome.evidence], ['already_clean', 'written-back']);
+    await session.close();
+  });
+
+  it('that an earlier run may have begun is not told to have been unnecessary', async () => {
+    const session = await openOn(tree('a'), { dialectProven: true });
+    const outcome = await flushOne(session, '/a', { dialect: 'hpc-cache', begunBefore: true });
+    assert.deepEqual([outcome.outcome, outcome.evidence], ['flushed', 'written-back']);
+    await session.close();
+  });
+
+  it('of a file that was listed a moment ago makes no LOOKUP, unless the handle is stale or the listing old', async () => {
+    const nfs = tree('young', 'old', 'gone');
+    const session = await openOn(nfs);
+    const attributes = { type: NF3REG, size: 18, mtimeMs: 1_700_000_000_000 };
+    const listed = async (path: string, ageMs: number) => {
+      const { handle } = await nfs.lookup(nfs.root, Buffer.from(path), { deadlineAt: Date.now() + 1000 });
+      assert.ok(handle);
+      return { handle, attributes, at: Date.now() - ageMs };
+    };
+    const files = [
+      { index: 0, path: '/young', listed: await listed('young', 1000) },
+      { index: 1, path: '/old', listed: await listed('old', 40_000) },
+      { index: 2, path: '/gone', listed: await listed('gone', 1000) },
+    ];
+    nfs.remove('gone').file('gone');
+    nfs.calls.length = 0;
+    for await (const outcome of flushFiles(session, files, flushOptions(), never)) {
+      assert.equal(outcome.state, 'succeeded', outcome.path);
+    }
+    const lookups = nfs.calls.filter(({ procedure }) => procedure === 'LOOKUP').map(({ path }) => path);
+    assert.deepEqual(lookups.sort(), ['gone', 'old']);
     await session.close();
   });
 

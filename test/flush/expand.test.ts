@@ -25,8 +25,8 @@ async function expand(
   const others: FlushOutcome[] = [];
   const wanted = { path: '/d', include: [], exclude: [], ...directory };
   for await (const entry of expandDirectory(session, wanted, flushOptions(options), signal)) {
-    if (typeof entry === 'string') paths.push(entry);
-    else others.push(entry);
+    if ('state' in entry) others.push(entry);
+    else paths.push(entry.path);
   }
   return { paths, others };
 }

@@ -118,6 +118,29 @@ describe('over a server that', () => {
     assert.ok(outcomes.every(({ state }) => state === 'succeeded'));
   });
 
+  it('loses its answer to a start, no file is told to have been clean before', async (t) => {
+    for (const how of ['cut', 'silent'] as const) {
+      const { server, session } = await serve(t, { callTimeoutMs: how === 'cut' ? 30_000 : 200 });
+      const begun = new Set<string>();
+      server.script = (call) => {
+        if (call.name !== 'NFS3 COMMIT' || !call.args.includes('handle of f1')) return false;
+        const isStart = call.args.readUInt32BE(call.args.length - 4) === MAGIC_COUNT_START;
+        if (!isStart || begun.has(how)) return false;
+        // The flush is begun and ends, but nobody hears of it.
+        begun.add(how);
+        if (how === 'cut') call.connection.reset();
+        return true;
+      };
+      const outcomes = await flushAll(session, ['/f1'], { dialect: 'hpc-cache' });
+      assert.deepEqual([...begun], [how]);
+      for (const { state, outcome, evidence } of outcomes) {
+        assert.deepEqual([state, outcome, evidence], ['succeeded', 'flushed', 'accepted']);
+      }
+      const [untouched] = await flushAll(session, ['/f2'], { dialect: 'hpc-cache' });
+      assert.equal(untouched?.outcome, 'already_clean');
+    }
+  });
+
   it('never answers, every file ends at its deadline and says so', async (t) => {
     for (const silent of ['NFS3 LOOKUP', 'NFS3 COMMIT']) {
       const { server, session } = await serve(t);

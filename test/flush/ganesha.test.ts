@@ -136,8 +136,8 @@ describe('against NFS-Ganesha', () => {
       flushOptions(),
       new AbortController().signal,
     )) {
-      if (typeof entry === 'string') paths.push(entry);
-      else others.push(entry);
+      if ('state' in entry) others.push(entry);
+      else paths.push(entry.path);
     }
     assert.equal(paths.length, MANY + 6);
     assert.equal(new Set(paths).size, paths.length);

@@ -21,6 +21,7 @@ async function exported(): Promise<Map<string, Family>> {
     nextJobAgeMs: 1,
     slotsLeased: 1,
     slotsLimit: 1,
+    workers: 1,
     up: true,
     held: false,
     paused: false,

@@ -130,12 +130,20 @@ test('limits that an operator sets win over every worker, and go back to the con
 });
 
 test('a cache that does not answer holds its queue with growing pauses, and its jobs say so', async () => {
+  await t.work.serves(NAS_QUEUE, 'worker', true);
   const id = await submit(t.store, ['a']);
   const before = await t.store.getRevision(id);
-  const hold = await t.work.holdCache(NAS_QUEUE, 'Connection to 10.0.0.1 port 2049 was refused.');
+  const hold = await t.work.holdCache(
+    NAS_QUEUE,
+    'UNREACHABLE',
+    'Connection to 10.0.0.1 port 2049 was refused.',
+  );
   assert.equal(hold.tries, 1);
   // Several chunks tell of the same outage: that is one pause.
-  assert.deepEqual(await t.work.holdCache(NAS_QUEUE, 'Connection to 10.0.0.1 port 2049 was refused.'), hold);
+  assert.deepEqual(
+    await t.work.holdCache(NAS_QUEUE, 'UNREACHABLE', 'Connection to 10.0.0.1 port 2049 was refused.'),
+    hold,
+  );
   assert.deepEqual(await t.work.getHold(NAS_QUEUE), hold);
   const job = await t.store.getJob(id);
   assert.match(
@@ -153,7 +161,7 @@ test('a cache that does not answer holds its queue with growing pauses, and its 
   let pauseMs = 0;
   for (let tries = 2; tries < 9; tries++) {
     await client.hset(t.keys.cache(NAS_QUEUE), 'holdUntil', 1);
-    const next = await t.work.holdCache(NAS_QUEUE, 'still away');
+    const next = await t.work.holdCache(NAS_QUEUE, 'UNREACHABLE', 'still away');
     assert.equal(next.tries, tries);
     const now = next.until - Date.now();
     assert.ok(now > pauseMs || now > 29_000, `${now} after ${pauseMs}`);
@@ -177,7 +185,7 @@ test('a cache that does not answer holds its queue with growing pauses, and its 
 });
 
 test('while a queue is held BullMQ gives out nothing of it', async () => {
-  const { until: heldUntil } = await t.work.holdCache(NAS_QUEUE, 'away');
+  const { until: heldUntil } = await t.work.holdCache(NAS_QUEUE, 'UNREACHABLE', 'away');
   const id = await submit(t.store, ['a']);
   const takenAt: number[] = [];
   const end = bullWorker(t, NAS_QUEUE, async () => {

@@ -21,6 +21,12 @@ const LETTERS = {
 } as const;
 
 /** Counts of job and cache against the state bytes, which are what really is known of each file. */
+async function expand(id: string): Promise<ExpansionRun | null> {
+  const run = await t.work.beginExpansion(id, 0);
+  assert.notEqual(run, 'later');
+  return run === 'later' ? null : run;
+}
+
 async function assertExact(id: string): Promise<void> {
   const client = t.redis.client();
   const [bytes, job, cache] = await Promise.all([
@@ -146,7 +152,7 @@ async function play(script: readonly Step[], withDirectory: boolean): Promise<vo
         await t.sweeper.sweep();
         break;
       case 'expand': {
-        expansion ??= await t.work.beginExpansion(id, 0);
+        expansion ??= await expand(id);
         if (!expansion) break;
         const entries = Array.from({ length: step.bad }, (_, index) => ({ index, path: `dir/bad-${index}` }));
         await t.work.appendExpanded(expansion, manyPaths(step.files));
@@ -163,7 +169,7 @@ async function play(script: readonly Step[], withDirectory: boolean): Promise<vo
     await assertExact(id);
   }
   // Whatever happened: a worker that works through what is left, and a sweeper, bring every job to an end.
-  expansion = await t.work.beginExpansion(id, 0);
+  expansion = await expand(id);
   if (expansion) await t.work.endExpansion(expansion, 1);
   await finishAll(t.work, id, 60);
   for (let i = 0; i < 3; i++) await t.sweeper.sweep();

@@ -27,7 +27,7 @@ const code = (wanted: string) => (error: unknown) => error instanceof BrokerErro
 
 async function expand(id: string, directory: number): Promise<ExpansionRun> {
   const run = await t.work.beginExpansion(id, directory);
-  if (!run) throw new Error(`directory ${directory} of ${id} is done`);
+  if (run === null || run === 'later') throw new Error(`directory ${directory} of ${id}: ${run ?? 'done'}`);
   return run;
 }
 
@@ -128,7 +128,7 @@ test('a job takes no more files than one may have', async () => {
   const work = t.openWork({ filesPerJob: 100 });
   const id = await submit(t.store, manyPaths(60), { directories: [OUT] });
   const run = await work.beginExpansion(id, 0);
-  assert.ok(run);
+  assert.ok(run !== null && run !== 'later');
   assert.equal(await work.appendExpanded(run, manyPaths(40)), 'ok');
   assert.equal(await work.appendExpanded(run, ['one more']), 'full');
   // But it can be told.
@@ -202,4 +202,30 @@ test('a retry expands a directory again that was not read to its end, and names 
   assert.deepEqual((await expand(retry.id, 1)).request, LOGS);
   assert.equal(await t.work.beginExpansion(retry.id, 2), null);
   await t.store.cancel(retry.id);
+});
+
+async function all(files: AsyncIterable<{ path: string }>): Promise<string[]> {
+  const paths: string[] = [];
+  for await (const { path } of files) paths.push(path);
+  return paths;
+}
+
+test('a directory that overlaps with one before it waits for that, and knows what the job names already', async () => {
+  const inner = { path: '/out/inner/', include: [], exclude: [] };
+  const id = await submit(t.store, ['out/inner/x', './out/inner/y', 'outer/z', 'logs/l'], {
+    directories: [LOGS, { ...inner, path: 'out' }, inner, { ...inner, path: 'out/innermost' }],
+  });
+  assert.equal(await t.work.beginExpansion(id, 2), 'later');
+  assert.equal(await t.work.beginExpansion(id, 3), 'later');
+  const logs = await expand(id, 0);
+  assert.deepEqual(await all(logs.namedBefore()), ['logs/l']);
+  const out = await expand(id, 1);
+  assert.deepEqual(await all(out.namedBefore()), ['out/inner/x', './out/inner/y']);
+  await t.work.appendExpanded(out, ['out/a', 'out/inner/b']);
+  assert.equal(await t.work.beginExpansion(id, 2), 'later');
+  await t.work.endExpansion(out, 4);
+  const last = await expand(id, 2);
+  assert.deepEqual(await all(last.namedBefore()), ['out/inner/x', './out/inner/y', 'out/inner/b']);
+  assert.deepEqual(await all(last.appended()), []);
+  await t.store.cancel(id);
 });

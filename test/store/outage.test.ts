@@ -192,7 +192,7 @@ test('everything closes while Redis is down or frozen, and what waits is rejecte
     await t.redis[away]();
     const pending = [
       t.work.record(run, [result(run.files[0] as never)]),
-      t.work.holdCache('cache-nas', 'away'),
+      t.work.holdCache('cache-nas', 'UNREACHABLE', 'away'),
       t.store.waitForChange(id, 'x', true, AbortSignal.timeout(20_000)),
       t.sweeper.sweep(),
     ];

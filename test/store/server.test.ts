@@ -18,7 +18,7 @@ test('on a Redis Cluster everything works, and every key carries the one hash ta
     const end = bullWorker(t, NAS_QUEUE, async (item) => {
       if ('directory' in item) {
         const run = await t.work.beginExpansion(item.jobId, item.directory);
-        if (!run) return;
+        if (run === null || run === 'later') return;
         await t.work.appendExpanded(run, ['d/a', 'd/b']);
         await t.work.endExpansion(run, 2);
         return;
@@ -40,7 +40,7 @@ test('on a Redis Cluster everything works, and every key carries the one hash ta
     const canceled = await submit(t.store, ['a']);
     await t.store.cancel(canceled);
     await t.store.pauseCache('nas', 'x');
-    await t.work.holdCache(NAS_QUEUE, 'away');
+    await t.work.holdCache(NAS_QUEUE, 'UNREACHABLE', 'away');
     await t.sweeper.sweep();
     await until('the message', () => endings.includes(canceled));
     assert.equal((await t.store.health()).ok, true);

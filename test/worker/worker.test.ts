@@ -82,6 +82,54 @@ test('directories are expanded, and what cannot be expanded is told', async (t) 
   assert.equal(group?.code, 'ENOENT');
 });
 
+test('a file that a request names in several ways is flushed once, and counted once', async (t) => {
+  const files = [...names(700, 'a/b'), ...names(30, 'a'), ...names(3, 'ab')];
+  const rig = await startRig(t, { files, sim: { flushLatencyMs: 5 } });
+  rig.startWorker();
+  rig.startWorker();
+  const all = { include: [], exclude: [] };
+  const id = await rig.submit(['a/f1', '/a/b/f2', 'ab/f0'], {
+    directories: [
+      { path: '/a/b/', ...all },
+      { path: 'a', ...all },
+      { path: 'a', include: ['**/f2?'], exclude: [] },
+      { path: './a', ...all },
+      { path: 'ab', ...all },
+    ],
+  });
+  const job = await rig.ended(id);
+  assert.equal(job.state, 'succeeded');
+  assert.deepEqual(job.warnings, []);
+  assert.equal(job.progress.filesTotal, 733);
+  assert.equal(job.progress.filesSucceeded, 733);
+  assert.equal(rig.sim.stats().flushes.started, 733);
+});
+
+test('what the listing of a directory tells of its files saves their LOOKUP', async (t) => {
+  const rig = await startRig(t, { synthetic: 2000 });
+  rig.startWorker();
+  const id = await rig.submit([], { directories: [{ path: '/', include: [], exclude: [] }] });
+  const job = await rig.ended(id);
+  assert.equal(job.progress.filesSucceeded, 2000);
+  const { LOOKUP = 0, COMMIT = 0 } = rig.sim.stats().calls;
+  assert.ok(COMMIT >= 2000);
+  assert.ok(LOOKUP < 10, `${LOOKUP} LOOKUPs`);
+});
+
+test('files whose flush another worker began are not told to have been clean', async (t) => {
+  const files = numbered(40);
+  const rig = await startRig(t, { synthetic: 40, sim: { flushLatencyMs: 1500 } });
+  const first = rig.startWorker();
+  const id = await rig.submit(files);
+  await until('flushes were begun', () => rig.sim.stats().flushes.started === 40);
+  await first.close(0);
+  await until('they have ended without it', () => rig.sim.stats().flushes.finished === 40);
+  rig.startWorker();
+  const job = await rig.ended(id);
+  assert.equal(job.progress.filesSucceeded, 40);
+  assert.equal(job.progress.filesAlreadyClean, 0);
+});
+
 test('two workers together never have more flushes outstanding than the cache bears', async (t) => {
   const files = numbered(300);
   const rig = await startRig(t, { synthetic: 300, sim: { flushLatencyMs: 3 }, limits: { inFlight: 10 } });

@@ -39,22 +39,22 @@ const up = `
 local v = redis.call('HMGET', cache, 'health', 'holdTries')
 if v[1] == 'up' and not v[2] then return 0 end
 redis.call('HSET', cache, 'health', 'up', 'healthDetail', '')
-redis.call('HDEL', cache, 'holdTries', 'holdUntil', 'holdSince')
+redis.call('HDEL', cache, 'holdTries', 'holdUntil', 'holdSince', 'holdCode')
 changed()
 return v[2] and 1 or 0
 `;
 
-/** ARGV: tag, queue, message, shortest and longest pause in milliseconds. Returns until, tries, since. */
+/** ARGV: tag, queue, code, message, shortest and longest pause in milliseconds. Returns until, tries, milliseconds. */
 const hold = `
 local v = redis.call('HMGET', cache, 'holdUntil', 'holdTries', 'holdSince')
 local untilMs, tries, since = tonumber(v[1] or '0'), tonumber(v[2] or '0'), tonumber(v[3] or now)
 -- Several chunks notice the same outage: one pause for all of them.
 if untilMs <= now then
   tries = tries + 1
-  untilMs = now + math.min(tonumber(ARGV[5]), tonumber(ARGV[4]) * 2 ^ math.min(tries - 1, 20))
+  untilMs = now + math.min(tonumber(ARGV[6]), tonumber(ARGV[5]) * 2 ^ math.min(tries - 1, 20))
 end
-redis.call('HSET', cache, 'health', 'down', 'healthDetail', ARGV[3], 'holdUntil', untilMs, 'holdTries', tries,
-  'holdSince', since)
+redis.call('HSET', cache, 'health', 'down', 'healthDetail', ARGV[4], 'holdCode', ARGV[3], 'holdUntil', untilMs,
+  'holdTries', tries, 'holdSince', since)
 changed()
 return { untilMs, tries, untilMs - now }
 `;
@@ -136,27 +136,33 @@ local target = math.min(missing, math.max(1, math.floor(capacity / 2)))
 return { granted, math.ceil(math.max(1, (target - tokens) / rate * 1000)) }
 `;
 
-/** An agent of a node shows that it is there, or that it leaves. ARGV: tag, queue, '1' or '0'. */
-const agent = `
-redis.call('HSET', cache, 'agentSeenAt', now)
-if (redis.call('HGET', cache, 'agent') or '0') == ARGV[3] then return 0 end
-redis.call('HSET', cache, 'agent', ARGV[3])
-changed()
-return 1
-`;
-
-/** ARGV: tag, queue, milliseconds of silence after which an agent counts as gone. */
-const agentLost = `
-local v = redis.call('HMGET', cache, 'agent', 'agentSeenAt')
-if v[1] ~= '1' or now - tonumber(v[2]) < tonumber(ARGV[3]) then return 0 end
-redis.call('HSET', cache, 'agent', '0')
-changed()
-return 1
+/**
+ * A worker or agent shows that it serves the queue, or that it leaves; without a name it is only looked who is there.
+ * KEYS: cache, servers, queues. ARGV: tag, queue, name or '', '1' or '0', milliseconds of silence after which one counts
+ * as gone, '1' if the queue must be in the registry. Returns how many there are.
+ */
+const serve = `
+local servers, name, silentMs = KEYS[2], ARGV[3], tonumber(ARGV[5])
+-- A worker may not have heard yet that the address was forgotten.
+if ARGV[6] == '1' and redis.call('HEXISTS', KEYS[3], queue) == 0 then return 0 end
+if name ~= '' then
+  if ARGV[4] == '1' then redis.call('ZADD', servers, now, name) else redis.call('ZREM', servers, name) end
+  redis.call('HSET', cache, 'servedAt', now)
+end
+redis.call('ZREMRANGEBYSCORE', servers, '-inf', now - silentMs)
+local count = redis.call('ZCARD', servers)
+local served = count > 0 and '1' or '0'
+if (redis.call('HGET', cache, 'served') or '0') ~= served then
+  redis.call('HSET', cache, 'served', served)
+  changed()
+end
+return count
 `;
 
 /**
  * Takes the queue of an address out of the registry when no job of it is kept. What was counted there goes to the sum of
- * those that are gone, so that no counter over all addresses ever falls. KEYS: cache, queues, leases, bucket, sum.
+ * those that are gone, so that no counter over all addresses ever falls. KEYS: cache, queues, leases, bucket, sum,
+ * servers.
  */
 const forget = `
 if tonumber(redis.call('HGET', cache, 'jobsKept') or '0') > 0 or redis.call('HGET', cache, 'paused') == '1' then return 0 end
@@ -169,7 +175,7 @@ for i = 1, #row, 2 do
   if row[i]:find('^jobs:') or row[i]:find('^ended:') then redis.call('HINCRBY', KEYS[5], row[i], row[i + 1]) end
 end
 redis.call('HDEL', KEYS[2], queue)
-redis.call('UNLINK', cache, KEYS[3], KEYS[4])
+redis.call('UNLINK', cache, KEYS[3], KEYS[4], KEYS[6])
 redis.call('PUBLISH', tag .. ':registry', queue)
 return 1
 `;
@@ -185,7 +191,6 @@ export const CACHE_SCRIPTS = {
   wbHold: cacheScript(hold, 1),
   wbLease: cacheScript(lease, 2),
   wbStarts: cacheScript(starts, 2),
-  wbForget: cacheScript(forget, 5),
-  wbAgent: cacheScript(agent, 1),
-  wbAgentLost: cacheScript(agentLost, 1),
+  wbForget: cacheScript(forget, 6),
+  wbServe: cacheScript(serve, 3),
 } as const;

@@ -2,7 +2,7 @@ import { jobScript } from './job-prelude.js';
 
 /** The scripts with which workers take up chunks and tell what became of their files. ARGV[1] and ARGV[2] are always the tag and the job's id. */
 
-/** ARGV: tag, id, chunk. Returns false, or run, state bytes, paths, meta, queue, deadline. */
+/** ARGV: tag, id, chunk. Returns false, or run, state bytes, paths, meta, queue, deadline, and of a held cache code, since and message. */
 const begin = `
 local chunk = tonumber(ARGV[3])
 local state = redis.call('HGET', job, 'state')
@@ -30,7 +30,8 @@ started()
 local wanted = v[2] == '1' and 'running' or 'expanding'
 state = redis.call('HGET', job, 'state')
 changed(state ~= wanted and wanted or nil)
-return { run, span, blob, v[3], v[4], v[5] }
+local hold = redis.call('HMGET', cache, 'holdCode', 'holdSince', 'healthDetail')
+return { run, span, blob, v[3], v[4], v[5], hold[1] or '', hold[2] or '', hold[3] or '' }
 `;
 
 /** ARGV: tag, id, chunk, updates, details, sentence, codes, then samples as pairs. Returns state and number accepted. */

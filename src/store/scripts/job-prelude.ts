@@ -122,12 +122,26 @@ local function finish()
   return state
 end
 
+-- Keeps what a job waited for that is not its own, for the files that nobody had in hand; see waiting.ts.
+local function waitedFor()
+  local v = redis.call('HMGET', cache, 'paused', 'pausedReason', 'served', 'servedAt', 'holdSince', 'holdCode',
+    'healthDetail')
+  if v[1] == '1' then
+    redis.call('HSET', job, 'waitedFor', 'paused', 'waitedWhy', v[2] or '')
+  elseif v[3] ~= '1' then
+    redis.call('HSET', job, 'waitedFor', 'unserved', 'waitedSince', v[4] or '')
+  elseif v[5] then
+    redis.call('HSET', job, 'waitedFor', 'held', 'waitedSince', v[5], 'waitedCode', v[6] or '', 'waitedWhy', v[7] or '')
+  end
+end
+
 -- From here on nothing is begun; what has not ended yet is to be settled as 'why'.
 local function startEnding(why)
   local v = redis.call('HMGET', job, 'ending', 'final')
   if v[1] ~= '' then return end
   redis.call('HSET', job, 'ending', why, 'final', '1', 'cut', v[2] == '1' and '0' or '1')
   redis.call('SADD', ending, id)
+  if why == 'expired' then waitedFor() end
   endJoining()
   redis.call('ZREM', outbox, id)
   redis.call('PUBLISH', tag .. ':endings', id .. ' ' .. why)
