@@ -26,7 +26,10 @@ export const progressSchema = z
     filesSucceeded: count.meta({ description: 'Includes filesAlreadyClean.' }),
     filesAlreadyClean: count.meta({ description: 'Succeeded without anything to write.' }),
     filesFailed: count,
-    filesSkipped: count.meta({ description: 'Not tried on purpose: entries listed more than once.' }),
+    filesSkipped: count.meta({
+      description:
+        'Not tried on purpose: entries listed more than once, however they are spelled, and what is no regular file in a directory.',
+    }),
     filesCanceled: count,
     filesExpired: count,
     bytesTotal: count.nullable().meta({
@@ -94,7 +97,10 @@ export const jobSchema = z
     state: z.enum(JOB_STATES),
     paused: z.boolean().meta({ description: 'Its cache is paused; pausedReason says why.' }),
     pausedReason: z.string().nullable(),
-    statusDetail: z.string().nullable().meta({ description: 'One sentence, from the newest fault.' }),
+    statusDetail: z.string().nullable().meta({
+      description:
+        'One sentence: what the job waits for (its cache is paused or unreachable, nobody serves it), else the newest fault.',
+    }),
     warnings: z.array(jobWarningSchema),
     cache: z.string().nullable().meta({ description: 'Of a flush; null for a transfer.' }),
     export: z.string().nullable().meta({ description: 'Of a flush; null for a transfer.' }),
@@ -133,7 +139,10 @@ export const jobFileSchema = z
       .nullable()
       .meta({ description: 'Where a transfer puts it, in the same form; null for a flush.' }),
     state: z.enum(FILE_STATES),
-    outcome: z.enum(FILE_OUTCOMES).nullable(),
+    outcome: z.enum(FILE_OUTCOMES).nullable().meta({
+      description:
+        '`already_clean`: the first time that the job asked the cache, there was nothing to write. Where the answer was lost on the way, or another worker had the file before, it is `flushed`.',
+    }),
     evidence: z.enum(EVIDENCE).nullable(),
     attempts: count,
     size: count.nullable(),

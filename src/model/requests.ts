@@ -149,7 +149,7 @@ export function flushRequestSchema(limits: ApiLimits) {
       .max(limits.directories)
       .optional()
       .meta({
-        description: `Directories, expanded recursively when the job runs. At most ${limits.directories}.`,
+        description: `Directories, expanded recursively when the job runs. At most ${limits.directories}. A file that is named in several ways, by the list or by directories that overlap, is flushed once.`,
       }),
     ...optionFields(limits, (max) => z.number().positive().max(max)),
     labels: labelsField(limits),

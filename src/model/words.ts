@@ -48,7 +48,11 @@ export type FileState = (typeof FILE_STATES)[number];
 export const TERMINAL_FILE_STATES = ['succeeded', 'failed', 'skipped', 'canceled', 'expired'] as const;
 export type TerminalFileState = (typeof TERMINAL_FILE_STATES)[number];
 
-/** What a success was: the cache wrote it back now, it had nothing to write, we copied it, it was there already. */
+/**
+ * What a success was: the cache wrote it back now, it had nothing to write, we copied it, it was there already.
+ * `already_clean` only if the first start of a flush that the job asked for was answered so; where an answer was lost
+ * on the way or another worker had the file before, it is `flushed`.
+ */
 export const FILE_OUTCOMES = ['flushed', 'already_clean', 'copied', 'identical'] as const;
 export type FileOutcome = (typeof FILE_OUTCOMES)[number];
 

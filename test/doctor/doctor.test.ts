@@ -85,9 +85,13 @@ test('where all is well, every step says so, and the exit status is 0', async (t
   const redis = await startRedis({ durable: true });
   t.after(() => redis.stop());
   const { address, ports } = await simulated(t);
-  const proven = new Keys('writeback').cache(queueName('shown', false));
-  await redis.client().hset(proven, 'dialectProven', '1', 'health', 'up');
-  await redis.client().hset(new Keys('writeback').cache(queueName('doubtful', false)), 'health', 'up');
+  const keys = new Keys('writeback');
+  const client = redis.client();
+  await client.hset(keys.cache(queueName('shown', false)), 'dialectProven', '1', 'health', 'up');
+  await client.hset(keys.cache(queueName('doubtful', false)), 'health', 'up');
+  for (const served of ['shown', 'fixed', 'doubtful']) {
+    await client.zadd(keys.servers(queueName(served, false)), Date.now() + 60_000, 'worker');
+  }
   const target = { addresses: [address], ports, dialect: 'hpc-cache' };
   const { failed, has, lines } = await doctor(t, {
     redis: { url: redis.url },
@@ -121,7 +125,9 @@ test('where all is well, every step says so, and the exit status is 0', async (t
   has('ok', 'fixed', /nothing was flushed there yet/);
   has('warn', 'doubtful', /never shown.*configure the dialect rfc1813/);
   has('ok', 'plain', /rfc1813/);
-  assert.equal(lines.filter(({ level }) => level === 'warn').length, 1);
+  has('ok', 'shown', /^1 running worker serves it/);
+  has('warn', 'plain', /no running worker serves it.*writeback serve --role worker/);
+  assert.equal(lines.filter(({ level }) => level === 'warn').length, 2);
 });
 
 test('everything that is broken is told, each with what to do, and the rest is looked at nevertheless', async (t) => {
