@@ -90,6 +90,21 @@ const workerSchema = z.strictObject({
   }),
 });
 
+const tracingSchema = z.strictObject({
+  endpoint: z
+    .url({ protocol: /^https?$/, error: 'expected http://… or https://…' })
+    .nullable()
+    .default(null)
+    .meta({
+      description:
+        'Base URL of an OpenTelemetry collector that takes OTLP over HTTP, e.g. http://127.0.0.1:4318. Null: nothing is traced.',
+    }),
+  sampleRatio: z.number().min(0).max(1).default(1).meta({
+    description:
+      'Share of the requests that are traced, 0 to 1; one that brings a trace of its own decides by itself.',
+  }),
+});
+
 const retentionSchema = z.strictObject({
   jobSeconds: seconds.default(7 * 86_400).meta({
     description: 'How long a job that has ended can be looked at; afterwards it answers 410.',
@@ -118,6 +133,7 @@ export const configSchema = z
           .meta({ description: 'Least severe level that is logged.' }),
       })
       .prefault({}),
+    tracing: tracingSchema.prefault({}),
     worker: workerSchema.prefault({}),
     agent: agentConfigSchema.prefault({}),
     limits: apiLimitsSchema.prefault({}),
@@ -159,6 +175,8 @@ export const ENVIRONMENT = {
   WRITEBACK_REDIS_START_TIMEOUT_SECONDS: { key: 'redis.startTimeoutSeconds', kind: 'number' },
   WRITEBACK_DATA_DIR: { key: 'dataDir', kind: 'text' },
   WRITEBACK_LOG_LEVEL: { key: 'log.level', kind: 'text' },
+  WRITEBACK_TRACING_ENDPOINT: { key: 'tracing.endpoint', kind: 'text' },
+  WRITEBACK_TRACING_SAMPLE_RATIO: { key: 'tracing.sampleRatio', kind: 'number' },
   WRITEBACK_WORKER_CHUNKS_PER_CACHE: { key: 'worker.chunksPerCache', kind: 'number' },
   WRITEBACK_WORKER_SHUTDOWN_GRACE_SECONDS: { key: 'worker.shutdownGraceSeconds', kind: 'number' },
   WRITEBACK_WORKER_LOCK_SECONDS: { key: 'worker.lockSeconds', kind: 'number' },

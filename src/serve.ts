@@ -17,6 +17,7 @@ import { Sweeper } from './store/sweeper.js';
 import type { JobStore } from './store/types.js';
 import type { WorkStore } from './store/work.js';
 import { openWorkStore } from './store/work-store.js';
+import { startTracing, type Tracing } from './tracing.js';
 import { TransferAgent } from './worker/transfer-agent.js';
 import { FlushWorker } from './worker/worker.js';
 
@@ -50,6 +51,8 @@ export interface Service {
 
 /** Longest time of a phase of the end, the worker's aside, which has its grace time. */
 const PHASE_MS = 5000;
+/** What was traced last is sent. */
+const TRACING_PHASE_MS = 6000;
 /** A private Redis writes out what it has. */
 const REDIS_PHASE_MS = 20_000;
 /** How long handing back and closing take the worker at most, beyond its grace time. */
@@ -57,7 +60,13 @@ const WORKER_PHASE_MS = 10_000;
 
 /** How long `close` takes at most. */
 export function longestCloseMs(config: Config): number {
-  return config.worker.shutdownGraceSeconds * 1000 + 2 * WORKER_PHASE_MS + 3 * PHASE_MS + REDIS_PHASE_MS;
+  return (
+    config.worker.shutdownGraceSeconds * 1000 +
+    2 * WORKER_PHASE_MS +
+    3 * PHASE_MS +
+    TRACING_PHASE_MS +
+    REDIS_PHASE_MS
+  );
 }
 
 /** Starts everything that a role needs. @throws {Error} whose message is for the operator; nothing is left running */
@@ -88,6 +97,7 @@ class RunningService implements Service {
   #gauges: GaugeReader | null = null;
   #metrics: ServiceMetrics | null = null;
   #scrapes: Server | null = null;
+  #tracing: Tracing | null = null;
   #app: ReturnType<typeof buildApp> | null = null;
 
   constructor(settings: ServeSettings) {
@@ -96,6 +106,7 @@ class RunningService implements Service {
 
   async start(): Promise<void> {
     const { role, config, log, signal } = this.#settings;
+    await this.#startTracing();
     const redis = await this.#openRedis();
     const health = await untilRedisAnswers(redis, config.redis.startTimeoutSeconds * 1000, signal);
     for (const warning of health.warnings) log.warn({ redis: this.redis }, warning);
@@ -150,6 +161,14 @@ class RunningService implements Service {
     this.redis = `its own Redis in ${config.dataDir}`;
     log.info({ dataDir: config.dataDir, pid: this.#embedded.pid, fsync }, 'private Redis started');
     return { url: this.#embedded.url, cluster: false };
+  }
+
+  async #startTracing(): Promise<void> {
+    const { config, log, ...settings } = this.#settings;
+    const { endpoint, sampleRatio } = config.tracing;
+    if (endpoint === null) return;
+    this.#tracing = await startTracing({ ...settings, endpoint, sampleRatio });
+    log.info({ endpoint: withoutPassword(endpoint), sampleRatio }, 'tracing');
   }
 
   #startWorker(store: WorkStore): void {
@@ -267,6 +286,7 @@ class RunningService implements Service {
       this.#gauges?.close();
       await Promise.all([this.#sweeper?.close(), this.#jobStore?.close(), this.#workStore?.close()]);
     });
+    await phase('tracing', TRACING_PHASE_MS, async () => this.#tracing?.close());
     await phase('redis', REDIS_PHASE_MS, async () => this.#embedded?.stop());
     return inTime;
   }

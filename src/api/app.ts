@@ -17,6 +17,7 @@ import { JobFeed } from './job-feed.js';
 import { openApiOptions } from './openapi.js';
 import { refuseConnection, sendProblem } from './problem.js';
 import { addRequestRules, refuseOtherMethods, setHeaders } from './request-rules.js';
+import { addRequestSpans } from './request-spans.js';
 import { cancelJob } from './routes/cancel-job.js';
 import { listenToJobs } from './routes/events.js';
 import { getCache } from './routes/get-cache.js';
@@ -85,6 +86,7 @@ export function buildApp(deps: ApiDeps): FastifyInstance {
     idleMs: limits.uploadIdleSeconds * 1000,
     totalMs: limits.uploadSeconds * 1000,
   });
+  addRequestSpans(app);
   addRequestRules(app, context);
   addAccessRules(app, context);
 

@@ -3,12 +3,13 @@ import type { z } from 'zod';
 import type { ApiErrorCode } from '../model/errors.js';
 import { jobSchema } from '../model/job.js';
 import type { ApiLimits } from '../model/limits.js';
-import type { AcceptedJob, JobIntake } from '../store/types.js';
+import type { AcceptedJob, JobIntake, JobOrigin } from '../store/types.js';
 import { ACCEPTED_HEADERS, IDEMPOTENCY_KEY_DOCS, idempotencyKey, sendAccepted } from './asking-twice.js';
 import type { BodyLimits } from './body.js';
 import { operation, type RouteContext } from './deps.js';
 import type { OperationDocs } from './openapi.js';
 import { refuseWhileShuttingDown } from './request-rules.js';
+import { traceparentOf } from './request-spans.js';
 
 /** How a request becomes a job, whatever the job is: its body is read as it arrives, and refused as a whole. */
 
@@ -100,7 +101,7 @@ export function jobOperation(context: RouteContext, { accept, ...docs }: JobOper
     async handler(request, reply) {
       refuseWhileShuttingDown(context);
       const key = idempotencyKey(request.headers['idempotency-key']);
-      const intake = context.store.openIntake(request.principal);
+      const intake = context.store.openIntake(request.principal, originOf(request));
       let job: AcceptedJob;
       try {
         const answered = key !== null && (await intake.claim(key));
@@ -109,9 +110,16 @@ export function jobOperation(context: RouteContext, { accept, ...docs }: JobOper
         await intake.abort();
         throw error;
       }
+      request.span.setAttribute('writeback.job.id', job.id);
+      request.log.info({ job: job.id, accepted: job.accepted }, 'job accepted');
       return sendAccepted(reply, job);
     },
   });
+}
+
+/** For the logs and traces of those who work on the job. */
+export function originOf(request: FastifyRequest): JobOrigin {
+  return { requestId: request.id, traceparent: traceparentOf(request) };
 }
 
 function mediaType(request: FastifyRequest): string {

@@ -20,7 +20,7 @@ import {
   DEFAULT_RETENTION_MS,
   type JobStoreOptions,
 } from './settings.js';
-import type { AcceptedJob, CommitOptions, JobIntake, NewJob } from './types.js';
+import type { AcceptedJob, CommitOptions, JobIntake, JobOrigin, NewJob } from './types.js';
 
 /** What is neither committed nor aborted is gone this long after its process. */
 const EXPIRES_AFTER_MS = 15 * 60_000;
@@ -38,6 +38,7 @@ export class Intake implements JobIntake {
   readonly #idempotencyMs: number;
   readonly #leaseMs: number;
   readonly #owner: JobOwner;
+  readonly #origin: JobOrigin;
   readonly #load: (id: string) => Promise<Job>;
   readonly #id = newJobId();
   readonly #duplicates = new Duplicates();
@@ -67,6 +68,7 @@ export class Intake implements JobIntake {
     queues: Queues,
     options: IntakeOptions,
     owner: JobOwner,
+    origin: JobOrigin,
     load: (id: string) => Promise<Job>,
   ) {
     this.#commands = commands;
@@ -75,6 +77,7 @@ export class Intake implements JobIntake {
     this.#idempotencyMs = options.idempotencyMs ?? DEFAULT_IDEMPOTENCY_MS;
     this.#leaseMs = options.idempotencyLeaseMs ?? DEFAULT_IDEMPOTENCY_LEASE_MS;
     this.#owner = owner;
+    this.#origin = origin;
     this.#load = load;
     // A client that sends slowly must not lose its first chunks.
     this.#refresh = setInterval(() => this.#prolong(), EXPIRES_AFTER_MS / 3);
@@ -338,7 +341,7 @@ export class Intake implements JobIntake {
     const { directories, ...meta } = job;
     const limits = job.kind === 'transfer' ? job.options.limits : null;
     return [
-      JSON.stringify({ ...meta, ...this.#ownership } satisfies JobMeta),
+      JSON.stringify({ ...meta, ...this.#ownership, origin: this.#origin } satisfies JobMeta),
       queue,
       JSON.stringify(registryEntry(job)),
       this.#files,

@@ -3,7 +3,13 @@ import type { Job, JobWarning } from '../model/job.js';
 import { type JobOwner, LOCAL_PRINCIPAL, NO_QUOTAS } from '../model/principal.js';
 import { isTerminalJobState, type JobState } from '../model/words.js';
 import { averageRate, currentRate } from './rates.js';
-import type { FlushTarget, Revision, TransferTarget } from './types.js';
+import {
+  type FlushTarget,
+  type JobOrigin,
+  type Revision,
+  type TransferTarget,
+  UNKNOWN_ORIGIN,
+} from './types.js';
 import { lastSeen, unreachableSince, WAITED_FIELDS, waitedOf } from './waiting.js';
 
 /** The hash of a job as Redis gives it: the scripts write it. */
@@ -14,6 +20,7 @@ export type JobMeta = (FlushTarget | TransferTarget) & {
   principal: string;
   /** Under which NFS calls are made for it; null: that of the cache. */
   identity: Credential | null;
+  origin: JobOrigin;
   labels: Record<string, string>;
   parentJobId: string | null;
 };
@@ -64,6 +71,7 @@ export function parseMeta(json: string): JobMeta {
     ...stored,
     principal: stored.principal ?? LOCAL_PRINCIPAL.name,
     identity: stored.identity ?? null,
+    origin: stored.origin ?? UNKNOWN_ORIGIN,
   };
 }
 

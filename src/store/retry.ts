@@ -33,7 +33,8 @@ export async function retryJob(
     );
   }
   const parent = jobFromRow(row, cacheShown([]));
-  const meta = jobMeta(row);
+  // Where the parent came from is no part of what its retry is.
+  const { origin: _, ...meta } = jobMeta(row);
   try {
     const again = await directoriesAgain(commands, files, row);
     await eachBadChunk(files, id, async (chunk, states) => {

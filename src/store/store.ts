@@ -16,7 +16,7 @@ import { Keys, nodeQueueName } from './keys.js';
 import { Queues } from './queue.js';
 import { retryJob } from './retry.js';
 import type { JobStoreOptions } from './settings.js';
-import type { JobIntake, JobStore, Revision } from './types.js';
+import { type JobIntake, type JobStore, type Revision, UNKNOWN_ORIGIN } from './types.js';
 import { Waiters } from './waiters.js';
 
 const READY_WAIT_MS = 2000;
@@ -36,7 +36,8 @@ export async function openJobStore(options: JobStoreOptions): Promise<JobStore> 
   const files = new Files(commands);
   const caches = new Caches(commands, queues, options.caches);
   const getJob = (id: string): Promise<Job & Revision> => guarded(() => jobs.get(id));
-  const openIntake = (owner: JobOwner): JobIntake => new Intake(commands, queues, options, owner, getJob);
+  const openIntake = (owner: JobOwner, origin = UNKNOWN_ORIGIN): JobIntake =>
+    new Intake(commands, queues, options, owner, origin, getJob);
   const revisionOf = async (id: string): Promise<Revision & { queue: string }> => {
     const found = isJobId(id) ? await waiters.revision(id) : undefined;
     if (!found) throw await jobs.missing(id);
@@ -90,10 +91,10 @@ export async function openJobStore(options: JobStoreOptions): Promise<JobStore> 
         await jobs.setLimits(id, limits);
         return jobs.get(id);
       }),
-    retry: (id, owner) =>
+    retry: (id, owner, origin) =>
       guarded(async () => {
         const row = await jobs.row(id);
-        const made = await retryJob(commands, files, row, openIntake(owner ?? formerOwner(row)));
+        const made = await retryJob(commands, files, row, openIntake(owner ?? formerOwner(row), origin));
         return jobs.get(made.id);
       }),
     filesQueuedOn: (node) =>

@@ -93,6 +93,15 @@ export interface AcceptedJob extends Job {
   accepted: 'made' | 'replayed' | 'joined';
 }
 
+/** Where a job comes from, for logs and traces. */
+export interface JobOrigin {
+  /** Of the request that made it. */
+  requestId: string | null;
+  /** W3C Trace Context; null: it is in no trace. */
+  traceparent: string | null;
+}
+export const UNKNOWN_ORIGIN: JobOrigin = { requestId: null, traceparent: null };
+
 export interface JobFilter {
   /** Whose jobs. */
   principal?: string;
@@ -135,7 +144,7 @@ export interface StoreHealth {
 /** Everything the API needs of the store. All methods throw BrokerError; STORE_UNAVAILABLE when Redis does not answer in time. */
 export interface JobStore {
   /** Whatever it becomes is the owner's: the job, its idempotency key, and what counts for quotas. */
-  openIntake(owner: JobOwner): JobIntake;
+  openIntake(owner: JobOwner, origin?: JobOrigin): JobIntake;
   /** The principal whose job it is. @throws BrokerError JOB_NOT_FOUND; JOB_GONE if nobody knows any more */
   ownerOf(id: string): Promise<string>;
   /** @throws BrokerError JOB_NOT_FOUND, JOB_GONE */
@@ -167,7 +176,7 @@ export interface JobStore {
    */
   setLimits(id: string, limits: Partial<TransferLimits>): Promise<Job & Revision>;
   /** A new job of the failed, expired and canceled files. Null: it belongs to whom the old one belongs. @throws BrokerError JOB_NOT_FINISHED, NOTHING_TO_RETRY */
-  retry(id: string, owner: JobOwner | null): Promise<Job & Revision>;
+  retry(id: string, owner: JobOwner | null, origin?: JobOrigin): Promise<Job & Revision>;
   /** Files that wait for the agent of a node. */
   filesQueuedOn(node: string): Promise<number>;
   listCaches(): Promise<Cache[]>;

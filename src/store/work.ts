@@ -3,7 +3,7 @@ import type { CacheConfig, CacheLimits, Credential } from '../model/cache.js';
 import type { FileError, FileErrorCode } from '../model/errors.js';
 import type { Evidence, FileOutcome, JobState, TerminalFileState } from '../model/words.js';
 import type { TransferWork } from './transfers.js';
-import type { DirectoryRequest, FlushTarget, TransferTarget } from './types.js';
+import type { DirectoryRequest, FlushTarget, JobOrigin, TransferTarget } from './types.js';
 
 /** What a worker needs of the store: take up a chunk, say what became of its files, share a cache with others. */
 
@@ -36,6 +36,7 @@ interface WorkTerms {
   principal: string;
   /** Under which NFS calls are made for it; null: that of the cache. */
   identity: Credential | null;
+  origin: JobOrigin;
   queue: string;
   /** Date.now() milliseconds. */
   deadlineAt: number;

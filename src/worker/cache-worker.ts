@@ -254,7 +254,9 @@ export class CacheWorker {
     const { jobId, chunk } = job.data as { jobId: string; chunk: number };
     const run = await store.beginChunk<FlushWork>(jobId, chunk);
     if (run === null || run.files.length === 0) return true;
-    this.#log.debug({ job: jobId, chunk, run: run.run, files: run.files.length }, 'chunk begun');
+    const { requestId } = run.job.origin;
+    const log = this.#log.child({ requestId, job: jobId, chunk, run: run.run });
+    log.debug({ files: run.files.length }, 'chunk begun');
     if (job.stalledCounter > maxStalls) {
       await this.#failLost(run, job.stalledCounter);
       return true;
@@ -270,12 +272,11 @@ export class CacheWorker {
         holdAfterMs,
         onRecorded: (state) => {
           this.#answered(shared);
-          if (state !== 'gone' && isTerminalJobState(state))
-            this.#log.info({ job: jobId, state }, 'job ended');
+          if (state !== 'gone' && isTerminalJobState(state)) log.info({ state }, 'job ended');
         },
         onEnded: observer && ((result) => observer.fileEnded(this.#measuredAs, result)),
       });
-      this.#log.debug({ job: jobId, chunk, run: run.run, done }, 'chunk left');
+      log.debug({ done }, 'chunk left');
       return done;
     } finally {
       this.#sessions.release(shared, run.job, config);

@@ -3,6 +3,7 @@ import type { FlushOptions, FlushOutcome } from '../flush/types.js';
 import type { FileError } from '../model/errors.js';
 import { unreachableSince } from '../store/waiting.js';
 import type { ChunkRun, FileResult, FlushWork, HoldReason, RecordReply, WorkStore } from '../store/work.js';
+import { ChunkSpans } from './chunk-spans.js';
 import { JobEnded } from './endings.js';
 import type { ListedFiles } from './listed-files.js';
 import { OutcomeBatches } from './outcome-batches.js';
@@ -67,13 +68,31 @@ export async function runChunk(
   abort: AbortController,
   deps: ChunkDeps,
 ): Promise<boolean> {
+  const spans = new ChunkSpans(run, () => deps.shared.session.counters());
+  try {
+    const done = await flushChunk(run, abort, deps, spans);
+    spans.end(done);
+    return done;
+  } catch (error) {
+    spans.end(false, error);
+    throw error;
+  }
+}
+
+async function flushChunk(
+  run: ChunkRun<FlushWork>,
+  abort: AbortController,
+  deps: ChunkDeps,
+  spans: ChunkSpans,
+): Promise<boolean> {
   const { store, slots, shared } = deps;
   let unfinished = run.files.length;
   shared.wanted += unfinished;
   slots.changed();
 
   const batches = new OutcomeBatches(store, run, {
-    recorded({ state }) {
+    recorded({ state }, files) {
+      spans.batchEnded(files);
       if (state === 'expired') abort.abort(new JobEnded('expired'));
       else if (state !== 'running' && state !== 'queued' && state !== 'expanding') {
         abort.abort(new JobEnded('canceled'));

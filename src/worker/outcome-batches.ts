@@ -5,7 +5,7 @@ const BATCH_MS = 100;
 
 export interface BatchEvents {
   /** Another batch is in the store. */
-  recorded(reply: RecordReply): void;
+  recorded(reply: RecordReply, files: number): void;
   /** The store would not take one: nothing more is recorded, and `end` rejects. */
   failed(): void;
 }
@@ -51,7 +51,7 @@ export class OutcomeBatches {
     this.#sending = this.#store
       .record(this.#run, batch)
       .then(
-        (reply) => this.#events.recorded(reply),
+        (reply) => this.#events.recorded(reply, batch.length),
         (error: unknown) => {
           this.#failure = { error };
           this.#events.failed();

@@ -3,6 +3,7 @@ import { EXAMPLE_JOB_ID, jobParamsSchema } from '../../model/requests.js';
 import { entityTag } from '../conditional.js';
 import { operation, type RouteContext } from '../deps.js';
 import { QUEUED_JOB_EXAMPLE } from '../examples.js';
+import { originOf } from '../job-intake.js';
 import { refuseWhileShuttingDown } from '../request-rules.js';
 
 /** POST /v1/jobs/{id}/retry */
@@ -46,7 +47,8 @@ export function retryJob(context: RouteContext) {
       refuseWhileShuttingDown(context);
       const { principal, params } = request;
       const mine = (await context.store.ownerOf(params.id)) === principal.name;
-      const job = await context.store.retry(params.id, mine ? principal : null);
+      const job = await context.store.retry(params.id, mine ? principal : null, originOf(request));
+      request.log.info({ job: job.id, parent: params.id }, 'job accepted');
       return reply
         .code(202)
         .header('location', `/v1/jobs/${encodeURIComponent(job.id)}`)
