@@ -146,7 +146,8 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FlushOutcome>, Ses
     if (this.#signal.aborted) this.#onAbort();
     else this.#signal.addEventListener('abort', this.#onAbort);
     const { deadlineAt } = this.#options;
-    if (deadlineAt === null) return;
+    // What was over before it began would leave its alarm behind, and keep the process alive for as long.
+    if (this.#finished || deadlineAt === null) return;
     if (deadlineAt <= this.#startedAt) this.#endAll(PAST_DEADLINE);
     else this.#setAlarm(deadlineAt);
   }

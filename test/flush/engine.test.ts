@@ -568,6 +568,15 @@ describe('an abort', () => {
     await session.close();
   });
 
+  it('by HandBack before it began leaves nothing that waits for the deadline of the job', async () => {
+    const session = await openOn(tree('a'));
+    const options = flushOptions({ deadlineAt: Date.now() + 20_000 });
+    const signal = AbortSignal.abort(new HandBack());
+    for await (const { path } of flushFiles(session, filesOf(['/a']), options, signal)) assert.fail(path);
+    assert.equal(session.wheel.waiting, 0);
+    await session.close();
+  });
+
   it('by HandBack leaves unfinished files without an outcome', async () => {
     const nfs = tree(...paths);
     nfs.answer = ({ procedure, path }) => (procedure === 'COMMIT' && path !== 'f0' ? 'hang' : undefined);
