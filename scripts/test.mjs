@@ -42,6 +42,19 @@ ensureDebianPackages([
     package: 'chromium',
     needed: 'the tests of the page /docs in a browser are skipped',
   },
+  ...['slurmctld', 'slurmd'].map((command) => ({
+    command,
+    package: command,
+    needed: 'the tests with a real Slurm are skipped',
+  })),
+  { command: 'sbatch', package: 'slurm-client', needed: 'the tests with a real Slurm are skipped' },
+  { command: 'munged', package: 'munge', needed: 'the tests with a real Slurm are skipped' },
+  { command: 'lua5.1', package: 'lua5.1', needed: 'the tests of the polling stage-out are skipped' },
+  {
+    command: 'shellcheck',
+    package: 'shellcheck',
+    needed: 'the shell scripts for schedulers are not checked',
+  },
   { command: 'nfs-ls', package: 'libnfs-utils', needed: 'the tests with an independent client are skipped' },
 ]);
 

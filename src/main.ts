@@ -41,6 +41,7 @@ const context: CliContext = {
   env: process.env,
   signal: stop.signal,
   version: packageVersion(),
+  becomeUser,
   setExitCode(code) {
     process.exitCode = code;
   },
@@ -52,6 +53,7 @@ const context: CliContext = {
  */
 const COMMANDS: Readonly<Record<string, () => Promise<RegisterCommand>>> = {
   serve: async () => (await import('./cli/serve.js')).registerServe(serve),
+  later: async () => (await import('./cli/later.js')).registerLater,
   submit: async () => (await import('./cli/submit.js')).registerSubmit,
   wait: async () => (await import('./cli/wait.js')).registerWait,
   jobs: async () => (await import('./cli/jobs.js')).registerJobs,
@@ -77,6 +79,18 @@ function commandsFor(first: string): Promise<RegisterCommand[]> {
   if (first === '--version' || first === '-V') return Promise.resolve([]);
   const asked = Object.hasOwn(COMMANDS, first) ? COMMANDS[first] : undefined;
   return Promise.all((asked ? [asked] : Object.values(COMMANDS)).map((load) => load()));
+}
+
+/**
+ * The process itself changes, it starts no other: the kernel then lets that user neither trace it nor read what it
+ * holds, such as a token that only root may read.
+ */
+function becomeUser(uid: number, gid: number): void {
+  if (process.geteuid?.() === uid && uid !== 0) return;
+  // Missing in the types of Node, not in Node.
+  (process as unknown as { initgroups(user: number, group: number): void }).initgroups(uid, gid);
+  process.setgid?.(gid);
+  process.setuid?.(uid);
 }
 
 async function openApiYaml(version: string): Promise<string> {

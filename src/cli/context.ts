@@ -22,6 +22,8 @@ export interface CliContext {
   readonly version: string;
   /** Where the process's own `mountinfo` and `cmdline` are read: `/proc/self`, if not given. */
   readonly procFolder?: string;
+  /** Gives up root's rights for those of a user, for good. Throws if that is not allowed. */
+  becomeUser?(uid: number, gid: number): void;
   /** One of exit-codes.ts; the last one counts. Never called: 0. */
   setExitCode(code: number): void;
 }

@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander';
 import { CliError } from './cli-error.js';
 import type { CliContext } from './context.js';
+import { isEpilog } from './epilog.js';
 import { EXIT } from './exit-codes.js';
 
 /** Adds one command to the program. Its action ends with `context.setExitCode`. */
@@ -44,6 +45,7 @@ export async function runProgram(
     await program.parseAsync([...args], { from: 'user' });
   } catch (error) {
     exitCode = shownError(error, context);
+    if (isEpilog(args)) exitCode = EXIT.succeeded;
     context.setExitCode(exitCode);
   }
   return exitCode;

@@ -17,8 +17,18 @@ export interface TransferOptions {
   verify?: boolean;
 }
 
+/** For the hooks of schedulers. */
+export interface HookOptions {
+  /** A batch job, or true: the one that the environment names. */
+  later?: string | true;
+  request?: string;
+  as?: string;
+  epilog?: boolean;
+  within?: number;
+}
+
 /** What `writeback submit` takes. */
-export interface SubmitOptions extends ServiceOptions, TransferOptions {
+export interface SubmitOptions extends ServiceOptions, TransferOptions, HookOptions {
   filesFrom?: string;
   nul?: boolean;
   directory?: string[];

@@ -1,16 +1,16 @@
 import { randomUUID } from 'node:crypto';
 import { type Job, jobSchema } from '../model/job.js';
 import { pathText } from '../model/pathname.js';
-import { filesText, printable } from '../model/text.js';
 import { CliError } from './cli-error.js';
 import { parseLabels, withService } from './client-options.js';
 import type { CliContext } from './context.js';
+import { patiently } from './epilog.js';
 import { EXIT, type ExitCode } from './exit-codes.js';
-import { writeJson, writeLine } from './output.js';
 import { givenPaths, namesAsBytes } from './path-source.js';
 import { sendSafely } from './send-safely.js';
 import { parseBody, type ServiceClient } from './service-client.js';
 import { checkIdempotencyKey, type SubmitOptions } from './submit-options.js';
+import { tellAccepted } from './submit-parts.js';
 import { type TransferDirectory, TransferList, type TransferWishes } from './transfer-list.js';
 import { waitAndReport } from './wait-and-report.js';
 
@@ -54,7 +54,8 @@ export async function submitTransfer(
         options.scrFile === undefined ? null : pathText(list.absolute(Buffer.from(options.scrFile)));
       const key = options.idempotencyKey ?? randomUUID();
       const send = () => list.send(client, wishes, found, scrFile, key);
-      const job = parseBody(jobSchema, (await sendSafely(send, context.signal)).body);
+      const answer = await patiently(context, options.epilog, () => sendSafely(send, context.signal));
+      const job = parseBody(jobSchema, answer.body);
       return await follow(context, client, job, options, json);
     } finally {
       await list.close();
@@ -103,16 +104,8 @@ async function follow(
   options: SubmitOptions,
   json: boolean,
 ): Promise<ExitCode> {
-  if (!options.wait) {
-    if (json) await writeJson(context.stdout, job);
-    else await writeLine(context.stdout, job.id);
-    return EXIT.succeeded;
-  }
-  if (!json) {
-    const { filesTotal, filesTotalFinal } = job.progress;
-    const total = `${filesText(filesTotal)}${filesTotalFinal ? '' : ' so far'}`;
-    context.stderr.write(`Job ${job.id}: ${total}, copied by node ${printable(job.node ?? '')}\n`);
-  }
+  await tellAccepted(context, job, options);
+  if (!options.wait) return EXIT.succeeded;
   return waitAndReport(context, client, [job.id], { timeoutSeconds: options.waitTimeout, json });
 }
 

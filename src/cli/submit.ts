@@ -1,27 +1,18 @@
-import { createHash, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import type { Command } from 'commander';
-import { type Job, jobSchema } from '../model/job.js';
-import { filesText, printable } from '../model/text.js';
+import type { Job } from '../model/job.js';
 import { DIALECTS, FLUSH_MODES, PATHS_ARE } from '../model/words.js';
 import { CliError } from './cli-error.js';
-import {
-  bytes,
-  choice,
-  collect,
-  parseLabels,
-  percent,
-  seconds,
-  urlOption,
-  withService,
-} from './client-options.js';
+import { bytes, choice, collect, percent, seconds, urlOption, withService } from './client-options.js';
 import type { CliContext } from './context.js';
+import { EPILOG_SECONDS, inEpilog, patiently } from './epilog.js';
 import { EXIT, EXIT_HELP, type ExitCode } from './exit-codes.js';
-import { type FlushList, type FlushWishes, type ListPart, openList, sendList } from './flush-list.js';
-import { writeJson, writeLine } from './output.js';
+import { openList } from './flush-list.js';
 import { givenPaths, namesAsBytes } from './path-source.js';
-import { sendSafely } from './send-safely.js';
-import { parseBody, type ServiceClient } from './service-client.js';
+import { parseRequestWords } from './request-words.js';
+import { submitLater } from './submit-later.js';
 import { checkIdempotencyKey, type SubmitOptions } from './submit-options.js';
+import { submitParts, tellAccepted, wishesOf } from './submit-parts.js';
 import { submitTransfer } from './submit-transfer.js';
 import { waitAndReport } from './wait-and-report.js';
 
@@ -42,7 +33,8 @@ Examples:
   writeback submit --cache projects --export /exp1 --directory run42 --exclude '**/*.tmp'
   writeback submit --transfer --node n042 --limit 50M --to /lustre/run42 /local/run42/ckpt.*
   writeback submit --transfer --node n042 --scr-file /local/scr/transfer.scr
-  ids=$(writeback submit --no-wait --files-from list.txt) && writeback wait $ids`;
+  ids=$(writeback submit --no-wait --files-from list.txt) && writeback wait $ids
+  writeback submit --epilog --later --as "$SLURM_JOB_UID:$SLURM_JOB_GID"`;
 
 export function registerSubmit(program: Command, context: CliContext): void {
   program
@@ -75,17 +67,39 @@ export function registerSubmit(program: Command, context: CliContext): void {
     .addOption(seconds('--deadline <time>', 'give the rest up after this long, e.g. 2h'))
     .option('--idempotency-key <key>', 'the same key and list again give the same job, not another one')
     .option('--join', 'take part in an identical job that has not ended, instead of making another one')
+    .option('--wait', 'wait until the files are written back (the default)', true)
     .option('--no-wait', 'print the id of the job and return')
     .addOption(seconds('--wait-timeout <time>', 'return with status 124 after this long; the job goes on'))
+    .option('--later [job]', 'what "writeback later" noted in this batch job, or in the named one')
+    .option(
+      '--request <words>',
+      'what a batch job asks for: "cache=C export=/E directory=/D include=*.h5 file=/F"',
+    )
+    .option('--as <uid:gid>', "with --later, as root: with this user's lists and rights")
+    .option('--epilog', 'for a hook of a scheduler: do not wait, end soon and with 0 whatever happens')
+    .addOption(seconds('--within <time>', `with --epilog: end after this long (default: ${EPILOG_SECONDS}s)`))
     .addOption(urlOption())
     .option('--json', 'print each job that ended as one line of JSON')
     .addHelpText('after', HELP)
     .action(async (files: string[], options: SubmitOptions) => {
-      const run = options.transfer
-        ? submitTransfer(context, files, options, process.cwd())
-        : submit(context, files, options);
-      context.setExitCode(await run);
+      const run = (inner: CliContext): Promise<ExitCode> => submitWhatIsAsked(inner, files, options);
+      const within = options.within ?? EPILOG_SECONDS;
+      context.setExitCode(await (options.epilog ? inEpilog(context, within, run) : run(context)));
     });
+}
+
+async function submitWhatIsAsked(
+  context: CliContext,
+  files: readonly string[],
+  given: SubmitOptions,
+): Promise<ExitCode> {
+  const options = given.epilog ? { ...given, wait: false } : given;
+  checkHookOptions(files, options);
+  if (options.later !== undefined) return submitLater(context, options);
+  if (options.transfer) return submitTransfer(context, files, options, process.cwd());
+  if (options.request === undefined) return submit(context, files, options);
+  const asked = parseRequestWords(options.request);
+  return submit(context, asked.files, { ...options, ...asked.options });
 }
 
 async function submit(
@@ -101,26 +115,18 @@ async function submit(
     filesFrom: options.filesFrom ?? null,
     nul: options.nul ?? false,
   };
-  const wishes: FlushWishes = {
-    pathsAre: options.pathsAre,
-    dialect: options.dialect,
-    mode: options.sync ? 'sync' : options.mode,
-    fileTimeoutSeconds: options.fileTimeout,
-    deadlineSeconds: options.deadline,
-    conflict: options.join ? 'join' : undefined,
-    labels: parseLabels(options.label),
-  };
+  const wishes = wishesOf(options);
   const json = options.json ?? false;
   const warn = (sentence: string): void => void context.stderr.write(`writeback: ${sentence}\n`);
   return withService(context, options, async (client) => {
-    const list = await openList(context, client, options);
+    const list = await patiently(context, options.epilog, () => openList(context, client, options));
     try {
       await list.take(givenPaths(context, source, warn), names.slice(files.length));
-      const jobs = await submitAll(context, client, list, wishes, options.idempotencyKey, async (job) => {
-        if (options.wait) tellAccepted(context, job, json);
-        else if (json) await writeJson(context.stdout, job);
-        else await writeLine(context.stdout, job.id);
-      });
+      const key = options.idempotencyKey ?? randomUUID();
+      const tell = (job: Job): Promise<void> => tellAccepted(context, job, options);
+      const jobs = await patiently(context, options.epilog, () =>
+        submitParts(context, client, list, wishes, key, tell),
+      );
       if (!options.wait) return EXIT.succeeded;
       return await waitAndReport(context, client, jobs, { timeoutSeconds: options.waitTimeout, json });
     } finally {
@@ -129,10 +135,26 @@ async function submit(
   });
 }
 
+function wrong(sentence: string): never {
+  throw new CliError(`${sentence} (writeback submit --help shows how.)`, EXIT.usage);
+}
+
+function checkHookOptions(files: readonly string[], options: SubmitOptions): void {
+  const { later, request, as, epilog, within } = options;
+  if (as !== undefined && later === undefined) wrong('--as is about the lists of a user: it needs --later.');
+  if (within !== undefined && !epilog) wrong('--within is about hooks: it needs --epilog.');
+  if (later === undefined && request === undefined) return;
+  if (options.transfer || (later !== undefined && request !== undefined)) {
+    wrong('--later, --request and --transfer do not go together.');
+  }
+  if (files.length > 0 || options.filesFrom !== undefined || options.directory !== undefined) {
+    wrong('--later and --request say which files: name no others.');
+  }
+  if (later !== undefined && options.idempotencyKey !== undefined)
+    wrong('--later has an idempotency key of its own.');
+}
+
 function checkOptions(files: readonly string[], options: SubmitOptions): void {
-  const wrong = (sentence: string): never => {
-    throw new CliError(`${sentence} (writeback submit --help shows how.)`, EXIT.usage);
-  };
   const { node, to, scrFile, limit, cpu, verify } = options;
   if ([node, to, scrFile, limit, cpu, verify].some((value) => value !== undefined)) {
     wrong('--node, --to, --scr-file, --limit, --cpu and --verify are about copies: they need --transfer.');
@@ -153,50 +175,4 @@ function checkOptions(files: readonly string[], options: SubmitOptions): void {
   checkIdempotencyKey(options);
   if (options.sync && options.mode === 'async') wrong('--sync and --mode async contradict each other.');
   if (!options.wait && options.waitTimeout !== undefined) wrong('--no-wait has no use for --wait-timeout.');
-}
-
-/** Posts every list; gives the ids of the jobs. Nothing was posted before all of them were read to their end. */
-async function submitAll(
-  context: CliContext,
-  client: ServiceClient,
-  list: FlushList,
-  wishes: FlushWishes,
-  givenKey: string | undefined,
-  onAccepted: (job: Job) => void | Promise<void>,
-): Promise<string[]> {
-  const ids: string[] = [];
-  const parts = [...list.parts()];
-  const key = givenKey ?? randomUUID();
-  for (const part of parts) {
-    const partKey = parts.length === 1 ? key : `${key}.${digestOf(part)}`;
-    try {
-      const job = parseBody(
-        jobSchema,
-        (await sendSafely(() => sendList(client, part, wishes, partKey), context.signal)).body,
-      );
-      ids.push(job.id);
-      await onAccepted(job);
-    } catch (error) {
-      if (ids.length === 0 || !(error instanceof CliError)) throw error;
-      throw new CliError(`${error.message} Submitted before that: ${ids.join(', ')}.`, error.exitCode, {
-        cause: error,
-      });
-    }
-  }
-  return ids;
-}
-
-/** Each job of one list has a key of its own, the same whatever else is in the list and in which order. */
-function digestOf({ cache, export: path }: ListPart): string {
-  return createHash('sha256').update(`${cache}\0${path}`).digest('hex').slice(0, 16);
-}
-
-function tellAccepted(context: CliContext, job: Job, json: boolean): void {
-  if (json) return;
-  const total = `${filesText(job.progress.filesTotal)}${job.progress.filesTotalFinal ? '' : ' so far'}`;
-  const place =
-    job.node === null
-      ? `on ${printable(job.cache ?? '')}, export ${printable(job.export ?? '')}`
-      : `to be copied by node ${printable(job.node)}`;
-  context.stderr.write(`Job ${job.id}: ${total} ${place}\n`);
 }

@@ -25,8 +25,11 @@ export interface ServiceProcess {
   readonly ended: Promise<number | string>;
 }
 
+/** Whose end takes with it what was started for it: a test, or a suite that collects. */
+export type Owner = Pick<TestContext, 'after'>;
+
 /** A folder that goes away when the test ends. */
-export async function testFolder(t: TestContext): Promise<string> {
+export async function testFolder(t: Owner): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'writeback-e2e-'));
   t.after(() => rm(folder, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 }));
   return folder;
@@ -34,7 +37,7 @@ export async function testFolder(t: TestContext): Promise<string> {
 
 /** `writeback serve` as a process of its own, ready to work. Killed when the test ends, if it still runs. */
 export async function startService(
-  t: TestContext,
+  t: Owner,
   config: Record<string, unknown>,
   args: readonly string[] = [],
 ): Promise<ServiceProcess> {
@@ -53,7 +56,7 @@ export async function startService(
 }
 
 export function startProgram(
-  t: TestContext,
+  t: Owner,
   args: readonly string[],
 ): { child: ChildProcess; log: () => string; ended: Promise<number | string> } {
   const env = Object.fromEntries(

@@ -4,6 +4,7 @@ import { registerCancel } from '../../src/cli/cancel.js';
 import type { CliContext } from '../../src/cli/context.js';
 import { registerFiles } from '../../src/cli/files.js';
 import { registerJobs } from '../../src/cli/jobs.js';
+import { registerLater } from '../../src/cli/later.js';
 import { runProgram } from '../../src/cli/program.js';
 import { registerRetry } from '../../src/cli/retry.js';
 import { registerSubmit } from '../../src/cli/submit.js';
@@ -44,6 +45,7 @@ export async function runCli(args: readonly string[], options: CliRunOptions = {
     setExitCode() {},
   };
   const code = await runProgram(args, context, [
+    registerLater,
     registerSubmit,
     registerWait,
     registerJobs,
