@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { cacheConfigSchema } from './model/cache.js';
 import { adHocSchema, apiLimitsSchema } from './model/limits.js';
 import { agentConfigSchema } from './model/node.js';
+import { webhooksConfigSchema } from './model/webhook.js';
 
 /**
  * The configuration of the service: a YAML file (optional), overridden by environment variables. One schema checks
@@ -139,20 +140,36 @@ export const configSchema = z
     limits: apiLimitsSchema.prefault({}),
     retention: retentionSchema.prefault({}),
     adHoc: adHocSchema.prefault({}),
+    webhooks: webhooksConfigSchema.prefault({}),
     caches: z.array(cacheConfigSchema).max(10_000).default([]).meta({
       description: 'The caches that requests name.',
     }),
   })
   .superRefine((config, ctx) => {
-    const seen = new Map<string, number>();
-    config.caches.forEach(({ name }, i) => {
-      const earlier = seen.get(name);
-      if (earlier === undefined) seen.set(name, i);
-      else {
-        const message = `"${name}" is the name of caches[${earlier}] already; give each cache its own`;
-        ctx.addIssue({ code: 'custom', path: ['caches', i, 'name'], message });
-      }
-    });
+    const once = (path: string[], key: string, names: readonly string[]): void => {
+      names.forEach((name, i) => {
+        const earlier = names.indexOf(name);
+        if (earlier === i) return;
+        const message = `"${name}" is the ${key} of ${path.join('.')}[${earlier}] already; each has its own`;
+        ctx.addIssue({ code: 'custom', path: [...path, i, key], message });
+      });
+    };
+    const { caches, webhooks } = config;
+    once(
+      ['caches'],
+      'name',
+      caches.map(({ name }) => name),
+    );
+    once(
+      ['webhooks', 'endpoints'],
+      'name',
+      webhooks.endpoints.map(({ name }) => name),
+    );
+    once(
+      ['webhooks', 'origins'],
+      'origin',
+      webhooks.origins.map(({ origin }) => origin),
+    );
     for (const key of ['fileTimeoutSeconds', 'deadlineSeconds'] as const) {
       const limit = config.limits[key];
       if (limit.default <= limit.max) continue;

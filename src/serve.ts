@@ -8,6 +8,7 @@ import { listenForScrapes } from './metrics/listener.js';
 import { ServiceMetrics } from './metrics/service-metrics.js';
 import type { Role } from './model/words.js';
 import type { RedisTarget } from './store/connect.js';
+import { type DeliveryStore, openDeliveryStore } from './store/delivery-store.js';
 import { type EmbeddedRedis, startEmbeddedRedis } from './store/embedded-redis.js';
 import { type GaugeReader, openGaugeReader } from './store/gauges.js';
 import type { StoreOptions } from './store/settings.js';
@@ -18,6 +19,7 @@ import type { JobStore } from './store/types.js';
 import type { WorkStore } from './store/work.js';
 import { openWorkStore } from './store/work-store.js';
 import { startTracing, type Tracing } from './tracing.js';
+import { Deliverer } from './webhook/deliverer.js';
 import { TransferAgent } from './worker/transfer-agent.js';
 import { FlushWorker } from './worker/worker.js';
 
@@ -58,12 +60,14 @@ const REDIS_PHASE_MS = 20_000;
 /** How long handing back and closing take the worker at most, beyond its grace time. */
 const WORKER_PHASE_MS = 10_000;
 
+const WEBHOOK_GRACE_MS = 3000;
+
 /** How long `close` takes at most. */
 export function longestCloseMs(config: Config): number {
   return (
     config.worker.shutdownGraceSeconds * 1000 +
     2 * WORKER_PHASE_MS +
-    3 * PHASE_MS +
+    4 * PHASE_MS +
     TRACING_PHASE_MS +
     REDIS_PHASE_MS
   );
@@ -98,6 +102,8 @@ class RunningService implements Service {
   #metrics: ServiceMetrics | null = null;
   #scrapes: Server | null = null;
   #tracing: Tracing | null = null;
+  #deliveryStore: DeliveryStore | null = null;
+  #deliverer: Deliverer | null = null;
   #app: ReturnType<typeof buildApp> | null = null;
 
   constructor(settings: ServeSettings) {
@@ -132,6 +138,7 @@ class RunningService implements Service {
         idempotencyMs: retention.idempotencySeconds * 1000,
       });
       await this.#startApi(store);
+      this.#startDeliverer(storeOptions);
       this.metricsUrl = this.url;
     } else {
       await this.#startScrapes();
@@ -206,6 +213,20 @@ class RunningService implements Service {
     });
   }
 
+  /** In the processes that requests come to: they know the webhooks, and workers need no way to other hosts. */
+  #startDeliverer(storeOptions: StoreOptions): void {
+    const { config, version, log } = this.#settings;
+    this.#deliveryStore = openDeliveryStore(storeOptions);
+    this.#deliverer = new Deliverer({
+      store: this.#deliveryStore,
+      webhooks: config.webhooks,
+      lockMs: config.worker.lockSeconds * 1000,
+      stalledCheckMs: config.worker.stalledCheckSeconds * 1000,
+      version,
+      log,
+    });
+  }
+
   #startMetrics(storeOptions: StoreOptions): void {
     const { role, config, version } = this.#settings;
     this.#gauges = openGaugeReader({ ...storeOptions, caches: config.caches });
@@ -236,12 +257,13 @@ class RunningService implements Service {
   async #startApi(store: JobStore): Promise<void> {
     const { config, version, log } = this.#settings;
     this.#jobStore = store;
-    const { limits, caches, adHoc, http } = config;
+    const { limits, caches, adHoc, webhooks, http } = config;
     const app = buildApp({
       store,
       limits,
       caches,
       adHoc,
+      webhooks,
       log,
       version,
       shuttingDown: () => this.#shuttingDown,
@@ -278,13 +300,19 @@ class RunningService implements Service {
     };
     await phase('worker', graceMs + WORKER_PHASE_MS, async () => this.#worker?.close(graceMs));
     await phase('agent', WORKER_PHASE_MS + PHASE_MS, async () => this.#agent?.close());
+    await phase('webhooks', PHASE_MS, async () => this.#deliverer?.close(WEBHOOK_GRACE_MS));
     await phase('api', PHASE_MS, async () => this.#app?.close());
     await phase('store', PHASE_MS, async () => {
       // To the last it is told how the end goes.
       this.#scrapes?.close();
       this.#scrapes?.closeAllConnections();
       this.#gauges?.close();
-      await Promise.all([this.#sweeper?.close(), this.#jobStore?.close(), this.#workStore?.close()]);
+      await Promise.all([
+        this.#sweeper?.close(),
+        this.#deliveryStore?.close(),
+        this.#jobStore?.close(),
+        this.#workStore?.close(),
+      ]);
     });
     await phase('tracing', TRACING_PHASE_MS, async () => this.#tracing?.close());
     await phase('redis', REDIS_PHASE_MS, async () => this.#embedded?.stop());

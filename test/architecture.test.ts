@@ -17,12 +17,13 @@ const ROOMS: Record<string, readonly string[]> = {
   sim: ['nfs'],
   store: ['model'],
   worker: ['store', 'flush', 'copy', 'scr', 'model'],
+  webhook: ['store', 'model'],
   api: ['store', 'model'],
   metrics: ['worker', 'store', 'model'],
   cli: ['flush', 'scr', 'sim', 'model'],
   config: ['model'],
   tracing: [],
-  serve: ['config', 'model', 'store', 'worker', 'api', 'metrics', 'tracing'],
+  serve: ['config', 'model', 'store', 'worker', 'webhook', 'api', 'metrics', 'tracing'],
   doctor: ['config', 'model', 'nfs', 'store'],
   main: ['config', 'model', 'flush', 'scr', 'sim', 'store', 'worker', 'api', 'cli', 'serve', 'doctor'],
 };
@@ -37,6 +38,7 @@ const PACKAGES: Record<string, readonly string[]> = {
   sim: ['picomatch'],
   store: ['bullmq', 'ioredis', 'lru-cache', 'pino', 'zod'],
   worker: ['@opentelemetry/api', 'bullmq', 'ioredis', 'pino'],
+  webhook: ['bullmq', 'pino'],
   api: [
     '@opentelemetry/api',
     'fastify',

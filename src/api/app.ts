@@ -19,6 +19,7 @@ import { refuseConnection, sendProblem } from './problem.js';
 import { addRequestRules, refuseOtherMethods, setHeaders } from './request-rules.js';
 import { addRequestSpans } from './request-spans.js';
 import { cancelJob } from './routes/cancel-job.js';
+import { listDeliveries, resendDelivery } from './routes/deliveries.js';
 import { listenToJobs } from './routes/events.js';
 import { getCache } from './routes/get-cache.js';
 import { getCacheHistory } from './routes/get-cache-history.js';
@@ -47,7 +48,7 @@ import { Waiters } from './waiters.js';
 const SMALL_BODY_BYTES = 64 * 1024;
 const REQUEST_ID = /^[A-Za-z0-9._~:+/=@-]{1,128}$/;
 /** Parameters that may be given more than once; they are always lists. */
-const REPEATABLE = new Set(['label', 'state']);
+const REPEATABLE = new Set(['label', 'state', 'webhookEvents']);
 
 /** "Try it out" calls this origin and nothing else; the page loads nothing from elsewhere. */
 const DOCS_POLICY =
@@ -114,6 +115,8 @@ export function buildApp(deps: ApiDeps): FastifyInstance {
     routes.route(listenToJob(context));
     routes.route(listenToJobs(context));
     routes.route(reportJob(context));
+    routes.route(listDeliveries(context));
+    routes.route(resendDelivery(context));
     routes.route(cancelJob(context));
     routes.route(retryJob(context));
     routes.route(listCaches(context));

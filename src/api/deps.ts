@@ -4,6 +4,7 @@ import type { z } from 'zod';
 import type { CacheConfig } from '../model/cache.js';
 import type { AdHocConfig, ApiLimits } from '../model/limits.js';
 import type { Access, Principal } from '../model/principal.js';
+import type { WebhooksConfig } from '../model/webhook.js';
 import type { JobStore } from '../store/types.js';
 import type { JobFeed } from './job-feed.js';
 import type { OperationDocs } from './openapi.js';
@@ -15,6 +16,7 @@ export interface ApiDeps {
   limits: ApiLimits;
   caches: readonly CacheConfig[];
   adHoc: AdHocConfig;
+  webhooks: WebhooksConfig;
   log: Logger;
   /** Of the product; shown by /healthz and in the OpenAPI document. */
   version: string;

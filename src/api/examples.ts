@@ -1,6 +1,7 @@
 import type { ApiErrorCode } from '../model/errors.js';
 import type { Cache, CacheHistory, ErrorGroup, Job, JobFile } from '../model/job.js';
 import { EXAMPLE_JOB_ID, type FlushRequest, type TransferRequest } from '../model/requests.js';
+import type { Delivery } from '../model/webhook.js';
 
 /** Examples of the OpenAPI document. Tests check them against the schemas they stand beside. */
 
@@ -55,6 +56,7 @@ export const JOB_EXAMPLE: Job = {
     fileTimeoutSeconds: 3600,
     deadlineSeconds: 86400,
   },
+  webhook: null,
   parentJobId: null,
   createdAt: '2026-01-31T12:00:00.000Z',
   startedAt: '2026-01-31T12:00:00.040Z',
@@ -246,6 +248,10 @@ export const PROBLEM_EXAMPLES: Record<ApiErrorCode, { detail: string; pointer?: 
       '10.9.9.9 is neither an address of a configured cache nor within the networks that requests may name ("127.0.0.0/8", "::1/128"). The setting "adHoc.networks" of the service allows more; a cache that is used often belongs under "caches".',
     pointer: '/cache',
   },
+  WEBHOOK_NOT_ALLOWED: {
+    detail: 'There is no webhook endpoint "schedular"; the service has "scheduler".',
+    pointer: '/webhook',
+  },
   UNAUTHENTICATED: {
     detail: 'This service wants a credential: send "Authorization: Bearer TOKEN" with a token of it.',
   },
@@ -268,6 +274,7 @@ export const PROBLEM_EXAMPLES: Record<ApiErrorCode, { detail: string; pointer?: 
   NOT_A_TRANSFER: {
     detail: `Job ${EXAMPLE_JOB_ID} is a flush: what a cache may be asked at a time is set in its configuration.`,
   },
+  DELIVERY_NOT_FOUND: { detail: `Job ${EXAMPLE_JOB_ID} has no delivery "msg_1".` },
   NOTHING_TO_RETRY: { detail: `No file of the job "${EXAMPLE_JOB_ID}" failed, expired or was canceled.` },
   IDEMPOTENCY_KEY_IN_USE: {
     detail: 'A request with this Idempotency-Key is still arriving. Ask again when it is complete.',
@@ -290,4 +297,19 @@ export const PROBLEM_EXAMPLES: Record<ApiErrorCode, { detail: string; pointer?: 
   STORE_UNAVAILABLE: { detail: 'The job store does not answer. Nothing was accepted; try again.' },
   SHUTTING_DOWN: { detail: 'The service is shutting down and takes no new work. Try again.' },
   INTERNAL: { detail: 'The request could not be answered. The log has the reason under the request id.' },
+};
+
+const ATTEMPT_EXAMPLE = { at: '2026-01-31T12:03:20.480Z', durationMs: 38, status: 204, error: null };
+export const DELIVERY_EXAMPLE: Delivery = {
+  id: 'msg_01m7yx4sqram8jdtvpaw5zrxqv_ended',
+  event: 'job.ended',
+  to: 'scheduler',
+  state: 'delivered',
+  createdAt: '2026-01-31T12:03:20.460Z',
+  deliveredAt: '2026-01-31T12:03:20.520Z',
+  attempts: 1,
+  nextAttemptAt: null,
+  lastStatus: 204,
+  lastError: null,
+  log: [ATTEMPT_EXAMPLE],
 };

@@ -1,5 +1,6 @@
 import { pino } from 'pino';
 import { type ApiLimits, adHocSchema, apiLimitsSchema } from '../model/limits.js';
+import { webhooksConfigSchema } from '../model/webhook.js';
 import type { JobStore } from '../store/types.js';
 import { buildApp } from './app.js';
 
@@ -22,6 +23,7 @@ export async function openApiDocument(options: {
     limits: options.limits ?? apiLimitsSchema.parse({}),
     caches: [],
     adHoc: adHocSchema.parse({}),
+    webhooks: webhooksConfigSchema.parse({}),
     log: pino({ level: 'silent' }),
     version: options.version,
     shuttingDown: () => false,

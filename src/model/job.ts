@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { FILE_ERROR_CODES } from './errors.js';
+import { jobWebhookSchema } from './webhook.js';
 import {
   DIALECTS,
   EVIDENCE,
@@ -107,6 +108,7 @@ export const jobSchema = z
     node: z.string().nullable().meta({ description: 'Whose agent copies; null for a flush.' }),
     labels: z.record(z.string(), z.string()),
     options: z.union([flushOptionsSchema, transferOptionsSchema]).meta({ description: 'By kind of job.' }),
+    webhook: jobWebhookSchema.nullable().meta({ description: 'Whom it calls, and when.' }),
     parentJobId: z.string().nullable().meta({ description: 'The job whose files this one retries.' }),
     createdAt: time,
     startedAt: time.nullable(),

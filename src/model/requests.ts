@@ -14,6 +14,7 @@ import {
   PATHS_ARE,
   REPORT_FORMATS,
   REPORT_SCOPES,
+  WEBHOOK_EVENTS,
 } from './words.js';
 
 /** What requests may say. Every limit that a person meets stands in a description, and so in the OpenAPI document. */
@@ -50,6 +51,20 @@ function timeFields(limits: ApiLimits, seconds: (max: number) => z.ZodType<numbe
       .meta({
         description: `Seconds from now after which whatever is not done ends as \`expired\`. Default ${deadlineSeconds.default}, at most ${deadlineSeconds.max}.`,
       }),
+    webhook: z
+      .string()
+      .min(1)
+      .max(2048)
+      .optional()
+      .meta({
+        description:
+          'Whom to call when the job has ended, as in Standard Webhooks: the name of an endpoint that the service has configured, or a URL of an origin that it allows. What was told is at `/v1/jobs/{id}/deliveries`.',
+        examples: ['scheduler'],
+      }),
+    webhookEvents: z.array(z.enum(WEBHOOK_EVENTS)).min(1).optional().meta({
+      description:
+        'When to call it. `job.started`: a worker begins. `job.failing`: the first file has failed. `job.ended` (the default): the job has ended. Each is told once.',
+    }),
     conflict: z.enum(CONFLICT_WAYS).optional().meta({
       description:
         '`join`: if an identical job (the same files in any order, place, options and labels) has not ended, the answer is that job, with `Job-Joined: true`. Without it every request makes a job. What is written to a file after such a job is done with it, is not taken once more.',

@@ -83,6 +83,12 @@ export const REPORT_FORMATS = ['csv', 'ndjson'] as const;
 /** Which files of a job a report tells of. */
 export const REPORT_SCOPES = ['failed', 'all'] as const;
 
+/** What a webhook can be told of a job: it was begun, its first file failed, it has ended. */
+export const WEBHOOK_EVENTS = ['job.started', 'job.failing', 'job.ended'] as const;
+export type WebhookEvent = (typeof WEBHOOK_EVENTS)[number];
+export const DELIVERY_STATES = ['pending', 'delivered', 'failed'] as const;
+export type DeliveryState = (typeof DELIVERY_STATES)[number];
+
 /** Where in a file's way an error arose. */
 export const PHASES = ['intake', 'mount', 'resolve', 'expand', 'flush', 'poll', 'copy', 'verify'] as const;
 export type Phase = (typeof PHASES)[number];

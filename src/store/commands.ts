@@ -3,6 +3,7 @@ import type { Connection } from './connect.js';
 import type { Keys } from './keys.js';
 import { CACHE_SCRIPTS } from './scripts/cache.js';
 import { CHUNK_SCRIPTS } from './scripts/chunk.js';
+import { DELIVERY_SCRIPTS } from './scripts/delivery.js';
 import { ENDING_SCRIPTS } from './scripts/ending.js';
 import { EXPANSION_SCRIPTS } from './scripts/expansion.js';
 import { INTAKE_SCRIPTS } from './scripts/intake.js';
@@ -16,6 +17,7 @@ const JOB_SCRIPTS = {
   ...ENDING_SCRIPTS,
   ...TELLING_SCRIPTS,
   ...TRANSFER_SCRIPTS,
+  ...DELIVERY_SCRIPTS,
 };
 
 export type ScriptName = keyof typeof JOB_SCRIPTS | keyof typeof CACHE_SCRIPTS;

@@ -1,6 +1,7 @@
 import type { Credential } from '../model/cache.js';
 import type { Job, JobWarning } from '../model/job.js';
 import { type JobOwner, LOCAL_PRINCIPAL, NO_QUOTAS } from '../model/principal.js';
+import { type JobWebhook, shownWebhook } from '../model/webhook.js';
 import { isTerminalJobState, type JobState } from '../model/words.js';
 import { averageRate, currentRate } from './rates.js';
 import {
@@ -22,6 +23,7 @@ export type JobMeta = (FlushTarget | TransferTarget) & {
   identity: Credential | null;
   origin: JobOrigin;
   labels: Record<string, string>;
+  webhook?: JobWebhook | undefined;
   parentJobId: string | null;
 };
 
@@ -117,6 +119,7 @@ export function jobFromRow(row: JobRow, cache: CacheShown, now: number = Date.no
     node: meta.kind === 'transfer' ? meta.node : null,
     labels: meta.labels,
     options: meta.options,
+    webhook: meta.webhook ? shownWebhook(meta.webhook) : null,
     parentJobId: meta.parentJobId,
     createdAt: time(row.createdAt) ?? '',
     startedAt: time(row.startedAt),

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import type { WebhookEvent } from '../model/words.js';
 import type { FlushTarget, TransferTarget } from './types.js';
 
 /**
@@ -11,6 +12,7 @@ import type { FlushTarget, TransferTarget } from './types.js';
  *   {p}:job:<id>:details   hash    <chunk> → packed details; until then <chunk>.1 … <chunk>.n, and n in <chunk>:n
  *   {p}:job:<id>:errors    hash    n:<code> → count; s:<code>:<i> → sample
  *   {p}:job:<id>:runs      hash    <chunk> → run; d<directory> → run, :seq and :done; c<chunk> → its directory
+ *   {p}:job:<id>:deliveries hash   <event>:at, :state … of what its webhook is told (scripts/delivery.ts)
  *   {p}:cache:<queue>      hash    health, pause, hold, counters, last hour of a cache; of a node, its agent and counters
  *   {p}:parts:<queue>      hash    <job>:<file> → what an agent has copied of it so far (transfers.ts)
  *   {p}:leases:<queue>     hash    worker → slots it has and wants
@@ -20,6 +22,7 @@ import type { FlushTarget, TransferTarget } from './types.js';
  *   {p}:jobs, {p}:open     zset    all job ids, those that have not ended; by id, which sorts by time
  *   {p}:last-changes       zset    all job ids by the place of their last change in the order of all changes
  *   {p}:deadlines          zset    open jobs by deadline
+ *   {p}:announced          zset    "<job> <event>" that its webhook has not been told, by when to look
  *   {p}:outbox             zset    jobs with something not yet handed to BullMQ, by when to look
  *   {p}:retention          zset    ended jobs by the end of their retention
  *   {p}:ending             set     jobs whose files are being canceled or expired
@@ -55,6 +58,9 @@ export class Keys {
   }
   runs(id: string): string {
     return `${this.job(id)}:runs`;
+  }
+  deliveries(id: string): string {
+    return `${this.job(id)}:deliveries`;
   }
   gone(id: string): string {
     return `${this.tag}:gone:${id}`;
@@ -93,6 +99,9 @@ export class Keys {
   get deadlines(): string {
     return `${this.tag}:deadlines`;
   }
+  get announced(): string {
+    return `${this.tag}:announced`;
+  }
   get outbox(): string {
     return `${this.tag}:outbox`;
   }
@@ -119,6 +128,10 @@ export class Keys {
   /** Pub/sub: `<id> canceled|expired`, for workers. */
   get endings(): string {
     return `${this.tag}:endings`;
+  }
+  /** Pub/sub: `<job> <event>` that its webhook is to be told. */
+  get announcements(): string {
+    return `${this.tag}:announcements`;
   }
   /** Pub/sub: `<id>` of a transfer whose limits have changed. */
   get limits(): string {
@@ -160,6 +173,8 @@ export class Keys {
       this.parts(queue),
       this.joinable,
       this.lastChanges,
+      this.deliveries(id),
+      this.announced,
     ];
   }
 }
@@ -185,8 +200,15 @@ export function queueOf(target: Pick<FlushTarget, 'kind' | 'cache' | 'adHocCache
     : queueName(target.cache, target.adHocCache !== null);
 }
 
+/** BullMQ's name for the queue of calls of webhooks. */
+export const WEBHOOK_QUEUE = 'webhooks';
+
 export function chunkItemId(jobId: string, chunk: number): string {
   return `${jobId}-${chunk}`;
+}
+
+export function deliveryItemId(jobId: string, event: WebhookEvent): string {
+  return `${jobId}-${event}`;
 }
 
 export function directoryItemId(jobId: string, directory: number): string {

@@ -1,8 +1,8 @@
 import { Queue } from 'bullmq';
 import { isTerminalJobState, type JobState } from '../model/words.js';
 import { type Commands, isUnavailable } from './commands.js';
-import { chunkItemId, directoryItemId } from './keys.js';
-import type { WorkItem } from './work.js';
+import { chunkItemId, deliveryItemId, directoryItemId, WEBHOOK_QUEUE } from './keys.js';
+import type { DeliveryItem, WorkItem } from './work.js';
 
 /** BullMQ's largest priority. Chunks behind it share a place. */
 const LAST_PRIORITY = 2 ** 21 - 1;
@@ -19,7 +19,7 @@ export const WORKER_LIMITER = { max: 1_000_000_000, duration: 1000 } as const;
 /** The BullMQ side: one queue per cache, items that carry only who they are. */
 export class Queues {
   readonly #commands: Commands;
-  readonly #open = new Map<string, Queue<WorkItem>>();
+  readonly #open = new Map<string, Queue<WorkItem | DeliveryItem>>();
 
   constructor(commands: Commands) {
     this.#commands = commands;
@@ -94,6 +94,23 @@ export class Queues {
     );
   }
 
+  /** @param again also if it waits for its pause: then it does not any more */
+  async addDelivery(item: DeliveryItem, again = false): Promise<void> {
+    const id = deliveryItemId(item.jobId, item.event);
+    await this.#use(WEBHOOK_QUEUE, async (queue) => {
+      if (again) await queue.remove(id);
+      await queue.add('delivery', item, {
+        jobId: id,
+        // How often and when it is tried stands in our record.
+        attempts: 1_000_000,
+        backoff: { type: 'fixed', delay: 5000 },
+        removeOnComplete: true,
+        removeOnFail: true,
+        stackTraceLimit: 1,
+      });
+    });
+  }
+
   /** Effective at once for what no worker has taken; chunks in work end or are handed back. */
   async setPaused(queueName: string, paused: boolean): Promise<void> {
     await this.#use(queueName, (queue) => (paused ? queue.pause() : queue.resume()));
@@ -132,10 +149,10 @@ export class Queues {
     await Promise.all([...this.#open.keys()].map((name) => this.#drop(name)));
   }
 
-  async #use<T>(queueName: string, work: (queue: Queue<WorkItem>) => Promise<T>): Promise<T> {
+  async #use<T>(queueName: string, work: (queue: Queue<WorkItem | DeliveryItem>) => Promise<T>): Promise<T> {
     let queue = this.#open.get(queueName);
     if (!queue) {
-      queue = new Queue<WorkItem>(queueName, {
+      queue = new Queue<WorkItem | DeliveryItem>(queueName, {
         connection: this.#commands.redis,
         prefix: this.#commands.keys.tag,
         skipWaitingForReady: true,

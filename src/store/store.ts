@@ -4,6 +4,7 @@ import { isTerminalJobState } from '../model/words.js';
 import { Caches } from './caches.js';
 import { Commands, guarded } from './commands.js';
 import { connectFailingFast, disconnect, untilReady } from './connect.js';
+import { Deliveries } from './deliveries.js';
 import { errorGroups } from './errors.js';
 import { Subscriptions } from './events.js';
 import { Files } from './files.js';
@@ -34,6 +35,7 @@ export async function openJobStore(options: JobStoreOptions): Promise<JobStore> 
   const waiters = new Waiters(commands, subscriptions);
   const jobs = new Jobs(commands);
   const files = new Files(commands);
+  const deliveries = new Deliveries(commands, queues, jobs);
   const caches = new Caches(commands, queues, options.caches);
   const getJob = (id: string): Promise<Job & Revision> => guarded(() => jobs.get(id));
   const openIntake = (owner: JobOwner, origin = UNKNOWN_ORIGIN): JobIntake =>
@@ -81,6 +83,8 @@ export async function openJobStore(options: JobStoreOptions): Promise<JobStore> 
         await revisionOf(id);
         return errorGroups(commands, files, id);
       }),
+    listDeliveries: (id) => guarded(() => deliveries.list(id)),
+    resend: (id, deliveryId) => guarded(() => deliveries.resend(id, deliveryId)),
     cancel: (id) =>
       guarded(async () => {
         await jobs.cancel(id);

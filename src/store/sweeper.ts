@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import type { WebhookEvent } from '../model/words.js';
 import { CHUNK_FILES } from './chunk-codec.js';
 import { Commands, isUnavailable } from './commands.js';
 import { connectFailingFast, disconnect } from './connect.js';
@@ -15,6 +16,8 @@ import type { WorkItem } from './work.js';
 const LOCK_MS = 15_000;
 /** Whoever commits or appends hands over at once; the sweeper leaves them that long. */
 const HAND_OVER_GRACE_MS = 2000;
+/** A delivery takes no longer than this, and one that waits for its pause has a later time of its own. */
+const ANNOUNCED_AGAIN_MS = 60_000;
 const JOBS_PER_STEP = 100;
 const ITEMS_PER_STEP = 256;
 const SLICE_FILES = CHUNK_FILES * 128;
@@ -75,6 +78,7 @@ export class Sweeper {
     await this.#expireOverdue(now);
     await this.#settleEnding();
     await this.#handOver(now);
+    await this.#announce(now);
     await this.#purge(now);
     await this.#missServers();
     const lostAfterMs = this.#options.lostAfterMs ?? 30_000;
@@ -126,6 +130,16 @@ export class Sweeper {
   async #handOver(now: number): Promise<void> {
     for (const id of await this.#due(this.#commands.keys.outbox, now - HAND_OVER_GRACE_MS))
       await this.#queues.handOver(id, await this.#queueOf(id));
+  }
+
+  /** What webhooks are to be told and nobody has put into the queue, or whoever had it in hand is gone. */
+  async #announce(now: number): Promise<void> {
+    const { redis, keys } = this.#commands;
+    for (const member of await this.#due(keys.announced, now - HAND_OVER_GRACE_MS)) {
+      const [jobId = '', event = ''] = member.split(' ');
+      await this.#queues.addDelivery({ jobId, event: event as WebhookEvent });
+      await redis.zadd(keys.announced, 'XX', now + ANNOUNCED_AGAIN_MS, member);
+    }
   }
 
   async #purge(now: number): Promise<void> {

@@ -11,6 +11,7 @@ import type {
   TransferLimits,
 } from '../model/job.js';
 import type { JobOwner } from '../model/principal.js';
+import type { Delivery, JobWebhook } from '../model/webhook.js';
 import type { FileState, JobKind, JobState } from '../model/words.js';
 import type { FileEntry } from './entry.js';
 
@@ -44,6 +45,8 @@ export interface TransferTarget {
 interface JobTerms {
   directories: DirectoryRequest[];
   labels: Record<string, string>;
+  /** Absent: nobody is called. */
+  webhook?: JobWebhook | undefined;
   parentJobId: string | null;
 }
 
@@ -168,6 +171,10 @@ export interface JobStore {
     limit: number,
   ): Promise<Page<JobFile>>;
   errorGroups(id: string): Promise<ErrorGroup[]>;
+  /** What the job has told, or is to tell, its webhook; in the order of the events. */
+  listDeliveries(id: string): Promise<Delivery[]>;
+  /** Tries it now, from the first pause on, whatever became of it. @throws BrokerError DELIVERY_NOT_FOUND */
+  resend(id: string, deliveryId: string): Promise<Delivery>;
   /** Idempotent; a terminal job is returned as it is. */
   cancel(id: string): Promise<Job & Revision>;
   /**

@@ -1,7 +1,7 @@
 import type { Cluster, Redis } from 'ioredis';
 import type { CacheConfig, CacheLimits, Credential } from '../model/cache.js';
 import type { FileError, FileErrorCode } from '../model/errors.js';
-import type { Evidence, FileOutcome, JobState, TerminalFileState } from '../model/words.js';
+import type { Evidence, FileOutcome, JobState, TerminalFileState, WebhookEvent } from '../model/words.js';
 import type { TransferWork } from './transfers.js';
 import type { DirectoryRequest, FlushTarget, JobOrigin, TransferTarget } from './types.js';
 
@@ -9,6 +9,12 @@ import type { DirectoryRequest, FlushTarget, JobOrigin, TransferTarget } from '.
 
 /** The data of a BullMQ job: a chunk of files, or a directory to expand (its index in the job's request). */
 export type WorkItem = { jobId: string; chunk: number } | { jobId: string; directory: number };
+
+/** The data of a BullMQ job of the queue of webhooks: whose webhook is to be told, and of what. */
+export interface DeliveryItem {
+  jobId: string;
+  event: WebhookEvent;
+}
 
 /** Whose work a queue holds. There is one per cache, and one per node. */
 export interface CacheQueue {

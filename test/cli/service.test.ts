@@ -5,6 +5,7 @@ import { pino } from 'pino';
 import { buildApp } from '../../src/api/app.js';
 import { type Job, type JobFile, jobSchema } from '../../src/model/job.js';
 import { adHocSchema, apiLimitsSchema } from '../../src/model/limits.js';
+import { webhooksConfigSchema } from '../../src/model/webhook.js';
 import { finishAll, NAS, openTestStore, result, type TestStore } from '../store/fixture.js';
 import { runCli } from '../support/cli.js';
 
@@ -21,6 +22,7 @@ describe('the command line and the service understand each other', () => {
       limits: apiLimitsSchema.parse({}),
       caches: [NAS],
       adHoc: adHocSchema.parse({}),
+      webhooks: webhooksConfigSchema.parse({}),
       log: pino({ level: 'silent' }),
       version: '0.0.0-test',
       shuttingDown: () => false,

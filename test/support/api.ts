@@ -7,6 +7,7 @@ import type { Lookup } from '../../src/api/target.js';
 import { type CacheConfig, cacheConfigSchema } from '../../src/model/cache.js';
 import type { ApiErrorCode } from '../../src/model/errors.js';
 import { adHocSchema, apiLimitsSchema } from '../../src/model/limits.js';
+import { webhooksConfigSchema } from '../../src/model/webhook.js';
 import type { JobStore } from '../../src/store/types.js';
 import { MemoryStore } from './memory-store.js';
 
@@ -15,6 +16,7 @@ export interface ApiTestOptions {
   limits?: Record<string, unknown>;
   caches?: readonly CacheConfig[];
   adHoc?: Record<string, unknown>;
+  webhooks?: Record<string, unknown>;
   lookup?: Lookup;
 }
 
@@ -56,6 +58,7 @@ export function startApi(options: ApiTestOptions = {}): ApiTest {
     limits: apiLimitsSchema.parse(options.limits ?? {}),
     caches: options.caches ?? [PROJECTS, SCRATCH],
     adHoc: adHocSchema.parse(options.adHoc ?? {}),
+    webhooks: webhooksConfigSchema.parse(options.webhooks ?? {}),
     log: pino({ level: 'info' }, { write: (line: string) => void log.push(JSON.parse(line)) }),
     version: '1.2.3',
     shuttingDown: () => shuttingDown,

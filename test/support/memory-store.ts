@@ -4,6 +4,7 @@ import { BrokerError, FILE_ERRORS } from '../../src/model/errors.js';
 import type { Cache, CacheHistory, ErrorGroup, Job, JobFile, TransferLimits } from '../../src/model/job.js';
 import { pathText } from '../../src/model/pathname.js';
 import { type JobOwner, LOCAL_PRINCIPAL } from '../../src/model/principal.js';
+import { type Delivery, shownWebhook } from '../../src/model/webhook.js';
 import { isTerminalJobState, type JobState } from '../../src/model/words.js';
 import { encodeEntry } from '../../src/store/entry.js';
 import type {
@@ -175,6 +176,16 @@ export class MemoryStore implements JobStore {
     ];
   }
 
+  async listDeliveries(id: string): Promise<Delivery[]> {
+    this.find(id);
+    return [];
+  }
+
+  async resend(id: string, deliveryId: string): Promise<Delivery> {
+    this.find(id);
+    throw new BrokerError('DELIVERY_NOT_FOUND', `Job ${id} has no delivery ${JSON.stringify(deliveryId)}.`);
+  }
+
   async cancel(id: string): Promise<Job & Revision> {
     const { job } = this.find(id);
     if (!isTerminalJobState(job.state) && job.state !== 'canceling') this.change(id, 'canceling');
@@ -306,6 +317,7 @@ export class MemoryStore implements JobStore {
         node: request.kind === 'transfer' ? request.node : null,
         labels: request.labels,
         options: request.options,
+        webhook: request.webhook ? shownWebhook(request.webhook) : null,
         parentJobId: request.parentJobId,
         createdAt: now,
         startedAt: null,

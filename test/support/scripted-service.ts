@@ -127,6 +127,7 @@ export function jobOf(id: string, state: JobState, progress: Partial<Job['progre
       fileTimeoutSeconds: 3600,
       deadlineSeconds: 86400,
     },
+    webhook: null,
     parentJobId: null,
     createdAt: time,
     startedAt: time,

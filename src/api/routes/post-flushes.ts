@@ -9,6 +9,7 @@ import {
   flushQuerySchema,
   flushRequestSchema,
 } from '../../model/requests.js';
+import { chosenWebhook, type WebhookWish } from '../../model/webhook.js';
 import type { AcceptedJob, DirectoryRequest, NewJob } from '../../store/types.js';
 import { onlyConflict } from '../asking-twice.js';
 import { bodyChunks } from '../body.js';
@@ -131,7 +132,7 @@ export function postFlushes(context: RouteContext) {
 
   function newJob(
     target: Target,
-    options: Partial<Omit<FlushJobOptions, 'clientMount'>>,
+    options: Partial<Omit<FlushJobOptions, 'clientMount'>> & WebhookWish,
     directories: DirectoryRequest[],
     labels: Record<string, string>,
   ): NewJob {
@@ -151,6 +152,7 @@ export function postFlushes(context: RouteContext) {
       export: target.export,
       directories,
       labels,
+      webhook: chosenWebhook(context.webhooks, options),
       options: {
         pathsAre,
         clientMount: target.clientMount,

@@ -7,6 +7,7 @@ import {
   transferQuerySchema,
   transferRequestSchema,
 } from '../../model/requests.js';
+import { chosenWebhook, type WebhookWish } from '../../model/webhook.js';
 import type { AcceptedJob, DirectoryRequest, NewTransfer } from '../../store/types.js';
 import { onlyConflict } from '../asking-twice.js';
 import { bodyChunks, readJson } from '../body.js';
@@ -119,9 +120,8 @@ export function postTransfers(context: RouteContext) {
   }
 
   function newJob(
-    request: Pick<TransferRequest, 'node' | 'fileTimeoutSeconds' | 'deadlineSeconds'> & {
-      scrTransferFile?: string | undefined;
-    },
+    request: Pick<TransferRequest, 'node' | 'fileTimeoutSeconds' | 'deadlineSeconds'> &
+      WebhookWish & { scrTransferFile?: string | undefined },
     wanted: { bytesPerSecond?: number | null | undefined; cpuPercent?: number | null | undefined },
     verify: boolean,
     directories: DirectoryRequest[],
@@ -132,6 +132,7 @@ export function postTransfers(context: RouteContext) {
       node: request.node,
       directories,
       labels,
+      webhook: chosenWebhook(context.webhooks, request),
       options: {
         verify,
         limits: { bytesPerSecond: wanted.bytesPerSecond ?? null, cpuPercent: wanted.cpuPercent ?? null },

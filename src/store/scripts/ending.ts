@@ -40,15 +40,18 @@ if TERMINAL[finish()] or first + length >= redis.call('STRLEN', states) then ret
 return first + length
 `;
 
-/** Deletes an ended job after its retention. ARGV: tag, id, milliseconds for which it is told to be gone; KEYS[18] says so, and whose it was. */
+/** Deletes an ended job after its retention. ARGV: tag, id, milliseconds for which it is told to be gone; KEYS[20] says so, and whose it was. */
 const purge = `
 local v = redis.call('HMGET', job, 'state', 'goneAt')
 if v[1] and (not TERMINAL[v[1]] or now < tonumber(v[2])) then return 0 end
 if v[1] then
   redis.call('HINCRBY', cache, 'jobsKept', -1)
-  redis.call('SET', KEYS[18], redis.call('HGET', job, 'principal') or 'local', 'PX', ARGV[3])
+  redis.call('SET', KEYS[20], redis.call('HGET', job, 'principal') or 'local', 'PX', ARGV[3])
 end
-redis.call('UNLINK', job, states, chunks, details, errors, runs)
+for _, event in ipairs({ 'job.started', 'job.failing', 'job.ended' }) do
+  redis.call('ZREM', announced, id .. ' ' .. event)
+end
+redis.call('UNLINK', job, states, chunks, details, errors, runs, deliveries)
 for _, index in ipairs({ jobs, open, lastChanges, deadlines, outbox, retention }) do redis.call('ZREM', index, id) end
 redis.call('SREM', ending, id)
 return 1

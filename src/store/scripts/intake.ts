@@ -1,7 +1,7 @@
 import { jobScript } from './job-prelude.js';
 
 /**
- * The scripts that make an intake a job, or nothing. ARGV[1] and ARGV[2] are always the tag and the job's id, KEYS[18]
+ * The scripts that make an intake a job, or nothing. ARGV[1] and ARGV[2] are always the tag and the job's id, KEYS[20]
  * is the record of the intake's idempotency key.
  *
  * Idempotency key: (free) --claim--> held by an intake --commit--> answered by a job --window over--> (free)
@@ -10,7 +10,7 @@ import { jobScript } from './job-prelude.js';
 
 /** Claims the key, or holds it for longer. ARGV: tag, id, lease in milliseconds. */
 const claim = `
-local asked = KEYS[18]
+local asked = KEYS[20]
 local v = redis.call('HMGET', asked, 'intake', 'job', 'fingerprint')
 if v[2] then return { 'answered', v[2], v[3] } end
 if v[1] and v[1] ~= id then return { 'arriving' } end
@@ -33,7 +33,7 @@ const commit = `
 local meta, queue, entry = ARGV[3], ARGV[4], ARGV[5]
 local files, duplicates, chunkCount = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local directories, directoryCount = ARGV[9], tonumber(ARGV[10])
-local fingerprint, asked, window = ARGV[17], KEYS[18], ARGV[20]
+local fingerprint, asked, window = ARGV[17], KEYS[20], ARGV[20]
 if redis.call('EXISTS', job) == 1 then return { 'made', id } end
 
 local function answeredBy(jobId)
@@ -73,6 +73,8 @@ for i = 22, #ARGV, 3 do
   redis.call('HSET', job, 'w:' .. ARGV[i], ARGV[i + 1])
   if ARGV[i + 2] ~= '' then redis.call('HSET', job, 'wc:' .. ARGV[i], ARGV[i + 2]) end
 end
+local webhook = cjson.decode(meta).webhook
+if webhook then redis.call('HSET', job, 'webhookEvents', table.concat(webhook.events, ' ')) end
 if directoryCount > 0 then redis.call('HSET', runs, 'directories', directories) end
 redis.call('HSET', joinable, fingerprint, id)
 answeredBy(id)
@@ -95,7 +97,7 @@ return { 'made', id }
 
 /** Removes an intake that has not become a job, and frees the key that it holds. */
 const abort = `
-if redis.call('HGET', KEYS[18], 'intake') == id then redis.call('DEL', KEYS[18]) end
+if redis.call('HGET', KEYS[20], 'intake') == id then redis.call('DEL', KEYS[20]) end
 if redis.call('EXISTS', job) == 1 then return 0 end
 return redis.call('UNLINK', states, chunks, details, errors)
 `;

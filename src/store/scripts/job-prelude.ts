@@ -23,7 +23,7 @@ const UNPROVEN_WARNING =
  */
 const PRELUDE = `
 local job, states, chunks, details, errors, runs, cache, jobs, open, deadlines, outbox, retention, ending, queues, parts,
-  joinable, lastChanges = unpack(KEYS)
+  joinable, lastChanges, deliveries, announced = unpack(KEYS)
 local tag, id = ARGV[1], ARGV[2]
 local CHUNK = 512
 local TERMINAL = { succeeded = true, partial = true, failed = true, canceled = true, expired = true }
@@ -85,6 +85,17 @@ local function changed(state)
   redis.call('PUBLISH', tag .. ':changes', 'job ' .. id .. ' ' .. (state or redis.call('HGET', job, 'state')))
 end
 
+-- What its webhook wants to be told: once per kind of event, and in the script that makes it true. Whoever calls
+-- webhooks hears of it at once; should nobody, the sweeper finds it.
+local function announce(event)
+  local wanted = redis.call('HGET', job, 'webhookEvents')
+  if not wanted or not (' ' .. wanted .. ' '):find(' ' .. event .. ' ', 1, true) then return end
+  if redis.call('HSETNX', deliveries, event .. ':at', now) == 0 then return end
+  redis.call('HSET', deliveries, event .. ':state', 'pending', event .. ':nextAt', now)
+  redis.call('ZADD', announced, now, id .. ' ' .. event)
+  redis.call('PUBLISH', tag .. ':announcements', id .. ' ' .. event)
+end
+
 local function endJoining()
   local fingerprint = redis.call('HGET', job, 'fingerprint')
   if fingerprint and redis.call('HGET', joinable, fingerprint) == id then redis.call('HDEL', joinable, fingerprint) end
@@ -119,6 +130,7 @@ local function finish()
   -- A retry wants to know what was expanded, and nothing else of it.
   if redis.call('HGET', job, 'directories') == '0' then redis.call('DEL', runs) end
   changed(state)
+  announce('job.ended')
   return state
 end
 
@@ -211,6 +223,7 @@ end
 local function started()
   if redis.call('HSETNX', job, 'startedAt', now) == 1 then
     redis.call('HSET', job, 'rateAt', now)
+    announce('job.started')
   end
 end
 
@@ -280,6 +293,7 @@ local function apply(chunk, updates, blob, sentence, codeList, samples)
   if sentence ~= '' and next(byCode) then redis.call('HSET', job, 'detail', sentence) end
   sampleRates()
   changed()
+  if (delta.f or 0) + (delta.e or 0) > 0 then announce('job.failing') end
   return accepted
 end
 
@@ -291,7 +305,7 @@ end
 `;
 
 /** Keys that every script on a job takes; see Keys.ofJob. */
-const JOB_KEYS = 17;
+const JOB_KEYS = 19;
 
 export interface Script {
   lua: string;
