@@ -115,7 +115,7 @@ export const deliveryAttemptSchema = z
   .object({
     at: time,
     durationMs: z.number().min(0),
-    status: z.int().nullable().meta({ description: 'Of the answer; null if there was none.' }),
+    status: count.nullable().meta({ description: 'Of the answer; null if there was none.' }),
     error: z.string().nullable().meta({ description: 'Why it counts as failed; null if it does not.' }),
   })
   .meta({ id: 'DeliveryAttempt' });
@@ -135,7 +135,7 @@ export const deliverySchema = z
     deliveredAt: time.nullable(),
     attempts: count,
     nextAttemptAt: time.nullable().meta({ description: 'Of a pending one.' }),
-    lastStatus: z.int().nullable(),
+    lastStatus: count.nullable(),
     lastError: z.string().nullable(),
     log: z
       .array(deliveryAttemptSchema)
