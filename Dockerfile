@@ -12,7 +12,7 @@ FROM node:24-bookworm-slim
 RUN apt-get update \
  && apt-get install -y --no-install-recommends redis-server \
  && rm -rf /var/lib/apt/lists/* \
- && install -d -o node -g node -m 0700 /var/lib/writeback
+ && install -d -o node -g node -m 0700 /var/lib/writeback /var/lib/writeback-tokens
 WORKDIR /app
 COPY --from=build /app/package.json ./
 COPY --from=build /app/node_modules ./node_modules

@@ -1,5 +1,6 @@
 import { parseDocument } from 'yaml';
 import { z } from 'zod';
+import { accessConfigSchema } from './model/access.js';
 import { cacheConfigSchema } from './model/cache.js';
 import { adHocSchema, apiLimitsSchema } from './model/limits.js';
 import { agentConfigSchema } from './model/node.js';
@@ -11,6 +12,7 @@ import { webhooksConfigSchema } from './model/webhook.js';
  */
 
 const port = z.int().min(0).max(65535);
+const file = z.string().startsWith('/', 'expected an absolute path');
 const seconds = z
   .number()
   .positive()
@@ -19,9 +21,24 @@ const seconds = z
 const httpSchema = z.strictObject({
   host: z.string().min(1).default('127.0.0.1').meta({
     description:
-      'Address to listen on. There is no authentication: whoever can connect can submit and cancel jobs. "0.0.0.0" or "::" for all interfaces.',
+      'Address to listen on, "0.0.0.0" or "::" for all interfaces. Without a credential configured (access) only one of loopback.',
   }),
   port: port.default(8080).meta({ description: 'TCP port to listen on; 0 takes a free one.' }),
+  tls: z
+    .strictObject({
+      certFile: file.meta({ description: 'PEM file of the certificate, with its chain.' }),
+      keyFile: file.meta({ description: 'PEM file of its private key.' }),
+      clientCaFile: file.nullable().default(null).meta({
+        description:
+          'PEM file of authorities: only clients with a certificate of one of them get as far as their credential.',
+      }),
+    })
+    .nullable()
+    .default(null)
+    .meta({
+      description:
+        'HTTPS, TLS 1.2 or later. The files are read again within seconds when they change; connections stay.',
+    }),
 });
 
 const redisSchema = z.strictObject({
@@ -121,6 +138,7 @@ const retentionSchema = z.strictObject({
 export const configSchema = z
   .strictObject({
     http: httpSchema.prefault({}),
+    access: accessConfigSchema.prefault({}),
     redis: redisSchema.prefault({}),
     dataDir: z.string().startsWith('/', 'expected an absolute path').meta({
       description:
@@ -185,6 +203,7 @@ type Kind = 'text' | 'number' | 'boolean' | 'list';
 export const ENVIRONMENT = {
   WRITEBACK_HTTP_HOST: { key: 'http.host', kind: 'text' },
   WRITEBACK_HTTP_PORT: { key: 'http.port', kind: 'number' },
+  WRITEBACK_TOKENS_FILE: { key: 'access.tokensFile', kind: 'text' },
   WRITEBACK_REDIS_URL: { key: 'redis.url', kind: 'text' },
   WRITEBACK_REDIS_CLUSTER: { key: 'redis.cluster', kind: 'boolean' },
   WRITEBACK_REDIS_KEY_PREFIX: { key: 'redis.keyPrefix', kind: 'text' },
@@ -219,7 +238,13 @@ export const OPTIONS = {
 } as const;
 
 /** Variables of the same family that are no keys of the file: its place, and what the client commands read. */
-const OTHER_VARIABLES = ['WRITEBACK_CONFIG', 'WRITEBACK_URL'];
+const OTHER_VARIABLES = [
+  'WRITEBACK_CONFIG',
+  'WRITEBACK_URL',
+  'WRITEBACK_TOKEN',
+  'WRITEBACK_TOKEN_FILE',
+  'WRITEBACK_CA_FILE',
+];
 
 /** Says, one fault a line, which keys or variables are wrong and what they should be. */
 export class ConfigError extends Error {

@@ -9,6 +9,7 @@ import type { DoctorCommandOptions, DoctorLine } from './cli/doctor.js';
 import { EXIT } from './cli/exit-codes.js';
 import { type RegisterCommand, runProgram } from './cli/program.js';
 import type { ServeCommandOptions } from './cli/serve.js';
+import type { TokenSettings } from './cli/token.js';
 import type { Config } from './config.js';
 import type { Service } from './serve.js';
 
@@ -64,6 +65,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<RegisterCommand>>> = {
   'flush-file': async () => (await import('./cli/flush-file.js')).registerFlushFile,
   'scr-transfer': async () => (await import('./cli/scr-transfer.js')).registerScrTransfer,
   simulate: async () => (await import('./cli/simulate.js')).registerSimulate,
+  token: async () => (await import('./cli/token.js')).registerToken(tokenSettings),
   doctor: async () => (await import('./cli/doctor.js')).registerDoctor(doctor),
   openapi: async () => (await import('./cli/openapi.js')).registerOpenapi(openApiYaml),
 };
@@ -102,10 +104,16 @@ async function serve(
   options: ServeCommandOptions,
   { env, version, signal, stdout }: CliContext,
 ): Promise<number> {
-  const [{ pino }, { unknownVariables }, { longestCloseMs, startService }] = await Promise.all([
+  const [
+    { pino },
+    { ConfigError, unknownVariables },
+    { isLoopback, longestCloseMs, startService },
+    { hasCredentials },
+  ] = await Promise.all([
     import('pino'),
     import('./config.js'),
     import('./serve.js'),
+    import('./model/access.js'),
   ]);
   const { role } = options;
   const config = await readConfig(options, env);
@@ -134,6 +142,7 @@ async function serve(
   } catch (error) {
     if (signal.aborted) return EXIT.interrupted;
     log.debug({ err: error }, 'not started');
+    if (error instanceof ConfigError) throw new CliError(error.message, EXIT.usage, { cause: error });
     throw new CliError(error instanceof Error ? error.message : String(error), EXIT.unavailable, {
       cause: error,
     });
@@ -145,8 +154,12 @@ async function serve(
       ? `writeback ${version} works with ${redis}\n`
       : `writeback ${version} listens on ${url} (documentation: ${url}/docs) with ${redis}\n`,
   );
-  if (url !== null && !/^http:\/\/(127\.|\[::1\])/.test(url)) {
-    log.warn('The API has no authentication and listens on an address that others may reach.');
+  if (url !== null && !isLoopback(config.http.host)) {
+    if (!hasCredentials(config.access)) {
+      log.warn('Whoever can connect is an administrator: no credential is configured (access).');
+    } else if (config.http.tls === null) {
+      log.warn('Credentials travel in clear: set http.tls, or put a proxy with TLS in front.');
+    }
   }
 
   if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve));
@@ -159,6 +172,16 @@ async function serve(
   const inOrder = await service.close();
   log.info({ inOrder }, 'ended');
   return inOrder ? EXIT.succeeded : EXIT.error;
+}
+
+/** What `writeback token` needs of the configuration, if there is one. */
+async function tokenSettings(config: string | undefined, { env }: CliContext): Promise<TokenSettings> {
+  const { access } = await readConfig({ config }, env);
+  return {
+    tokensFile: access.tokensFile,
+    knows: (name) =>
+      access.unknownPrincipals !== null || access.principals.some((known) => known.name === name),
+  };
 }
 
 function checkAgent({ sourceRoots, destinationRoots }: Config['agent']): void {

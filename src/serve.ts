@@ -1,11 +1,15 @@
 import { randomUUID } from 'node:crypto';
 import type { Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, BlockList, isIP, isIPv6 } from 'node:net';
+import type { Server as TlsServer } from 'node:tls';
 import type { Logger } from 'pino';
+import { Authenticator } from './access/authenticator.js';
+import { openTls, type TlsCertificates } from './access/tls.js';
 import { buildApp } from './api/app.js';
-import type { Config } from './config.js';
+import { type Config, ConfigError } from './config.js';
 import { listenForScrapes } from './metrics/listener.js';
 import { ServiceMetrics } from './metrics/service-metrics.js';
+import { hasCredentials } from './model/access.js';
 import type { Role } from './model/words.js';
 import type { RedisTarget } from './store/connect.js';
 import { type DeliveryStore, openDeliveryStore } from './store/delivery-store.js';
@@ -104,6 +108,8 @@ class RunningService implements Service {
   #tracing: Tracing | null = null;
   #deliveryStore: DeliveryStore | null = null;
   #deliverer: Deliverer | null = null;
+  #authenticator: Authenticator | null = null;
+  #tls: TlsCertificates | null = null;
   #app: ReturnType<typeof buildApp> | null = null;
 
   constructor(settings: ServeSettings) {
@@ -113,6 +119,7 @@ class RunningService implements Service {
   async start(): Promise<void> {
     const { role, config, log, signal } = this.#settings;
     await this.#startTracing();
+    if (role === 'all' || role === 'api') await this.#openAccess();
     const redis = await this.#openRedis();
     const health = await untilRedisAnswers(redis, config.redis.startTimeoutSeconds * 1000, signal);
     for (const warning of health.warnings) log.warn({ redis: this.redis }, warning);
@@ -148,6 +155,21 @@ class RunningService implements Service {
   close(): Promise<boolean> {
     this.#closing ??= this.#closeInPhases();
     return this.#closing;
+  }
+
+  /** First of all: a fault here is a fault of the configuration, for which nothing need be started. */
+  async #openAccess(): Promise<void> {
+    const { config, log } = this.#settings;
+    const { http, access } = config;
+    requireCredentials(config);
+    const onError = (error: Error): void => {
+      log.error(`${error.message}. What was read before stays in use.`);
+    };
+    this.#authenticator = await Authenticator.open({ access, onError });
+    if (http.tls === null) return;
+    const onRenewed = (): void =>
+      log.info({ certFile: http.tls?.certFile }, 'the TLS certificate was read again');
+    this.#tls = await openTls(http.tls, { onRenewed, onError });
   }
 
   async #openRedis(): Promise<RedisTarget> {
@@ -251,13 +273,14 @@ class RunningService implements Service {
     } catch (error) {
       throw listenError(error, { host, port }, 'worker.metricsPort');
     }
-    this.metricsUrl = urlOf(this.#scrapes.address() as AddressInfo);
+    this.metricsUrl = urlOf(this.#scrapes.address() as AddressInfo, 'http');
   }
 
   async #startApi(store: JobStore): Promise<void> {
     const { config, version, log } = this.#settings;
     this.#jobStore = store;
-    const { limits, caches, adHoc, webhooks, http } = config;
+    const { limits, caches, adHoc, webhooks, http, access } = config;
+    const authenticator = this.#authenticator;
     const app = buildApp({
       store,
       limits,
@@ -267,6 +290,9 @@ class RunningService implements Service {
       log,
       version,
       shuttingDown: () => this.#shuttingDown,
+      publicMetrics: access.publicMetrics,
+      ...(authenticator && { authenticate: (field) => authenticator.authenticate(field) }),
+      ...(this.#tls && { tls: this.#tls.options }),
       ...(this.#metrics && { metrics: this.#metrics }),
     });
     this.#app = app;
@@ -275,7 +301,8 @@ class RunningService implements Service {
     } catch (error) {
       throw listenError(error, http);
     }
-    this.url = urlOf(app.server.address() as AddressInfo);
+    this.#tls?.renewFor(app.server as unknown as TlsServer);
+    this.url = urlOf(app.server.address() as AddressInfo, this.#tls === null ? 'http' : 'https');
   }
 
   async #closeInPhases(): Promise<boolean> {
@@ -302,6 +329,8 @@ class RunningService implements Service {
     await phase('agent', WORKER_PHASE_MS + PHASE_MS, async () => this.#agent?.close());
     await phase('webhooks', PHASE_MS, async () => this.#deliverer?.close(WEBHOOK_GRACE_MS));
     await phase('api', PHASE_MS, async () => this.#app?.close());
+    this.#authenticator?.close();
+    this.#tls?.close();
     await phase('store', PHASE_MS, async () => {
       // To the last it is told how the end goes.
       this.#scrapes?.close();
@@ -343,8 +372,26 @@ function listenError(
 }
 
 /** An address that a browser on this machine can open. */
-function urlOf({ address, family, port }: AddressInfo): string {
-  if (address === '0.0.0.0') return `http://127.0.0.1:${port}`;
-  if (address === '::') return `http://[::1]:${port}`;
-  return family === 'IPv6' ? `http://[${address}]:${port}` : `http://${address}:${port}`;
+function urlOf({ address, family, port }: AddressInfo, scheme: 'http' | 'https'): string {
+  if (address === '0.0.0.0') return `${scheme}://127.0.0.1:${port}`;
+  if (address === '::') return `${scheme}://[::1]:${port}`;
+  return family === 'IPv6' ? `${scheme}://[${address}]:${port}` : `${scheme}://${address}:${port}`;
+}
+
+const LOOPBACK = new BlockList();
+LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4');
+LOOPBACK.addAddress('::1', 'ipv6');
+
+/** True if only this machine reaches the address. A name may become any address, but for this one (RFC 6761 §6.3). */
+export function isLoopback(host: string): boolean {
+  if (isIP(host) === 0) return host.toLowerCase() === 'localhost';
+  return LOOPBACK.check(host, isIPv6(host) ? 'ipv6' : 'ipv4');
+}
+
+/** @throws {ConfigError} if others could connect, and nobody would be asked who it is */
+function requireCredentials({ http, access }: Config): void {
+  if (hasCredentials(access) || access.insecureWithoutCredentials || isLoopback(http.host)) return;
+  throw new ConfigError([
+    `http.host: "${http.host}" is an address that others may reach, and no credential is configured: whoever connects would be an administrator. Set access.tokensFile (WRITEBACK_TOKENS_FILE; "writeback token create" writes it) or access.jwt, or listen on 127.0.0.1. In a network where that is meant, access.insecureWithoutCredentials allows it.`,
+  ]);
 }

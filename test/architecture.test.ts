@@ -18,12 +18,13 @@ const ROOMS: Record<string, readonly string[]> = {
   store: ['model'],
   worker: ['store', 'flush', 'copy', 'scr', 'model'],
   webhook: ['store', 'model'],
+  access: ['model'],
   api: ['store', 'model'],
   metrics: ['worker', 'store', 'model'],
-  cli: ['flush', 'scr', 'sim', 'model'],
+  cli: ['access', 'flush', 'scr', 'sim', 'model'],
   config: ['model'],
   tracing: [],
-  serve: ['config', 'model', 'store', 'worker', 'webhook', 'api', 'metrics', 'tracing'],
+  serve: ['config', 'model', 'access', 'store', 'worker', 'webhook', 'api', 'metrics', 'tracing'],
   doctor: ['config', 'model', 'nfs', 'store'],
   main: ['config', 'model', 'flush', 'scr', 'sim', 'store', 'worker', 'api', 'cli', 'serve', 'doctor'],
 };
@@ -39,6 +40,7 @@ const PACKAGES: Record<string, readonly string[]> = {
   store: ['bullmq', 'ioredis', 'lru-cache', 'pino', 'zod'],
   worker: ['@opentelemetry/api', 'bullmq', 'ioredis', 'pino'],
   webhook: ['bullmq', 'pino'],
+  access: ['jose', 'zod'],
   api: [
     '@opentelemetry/api',
     'fastify',

@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto';
-import type { IncomingMessage } from 'node:http';
+import type { IncomingMessage, Server } from 'node:http';
 import fastifySwagger from '@fastify/swagger';
 import fastifySwaggerUi from '@fastify/swagger-ui';
 import Fastify, {
   type FastifyBaseLogger,
+  type FastifyHttpOptions,
   type FastifyInstance,
   type FastifyRequest,
   LogController,
@@ -63,7 +64,7 @@ export function buildApp(deps: ApiDeps): FastifyInstance {
     feed: new JobFeed(deps.store, deps.log),
     targets: new Targets(deps.caches, deps.adHoc, deps.lookup),
   };
-  const app: FastifyInstance = Fastify({
+  const options: FastifyHttpOptions<Server> = {
     loggerInstance: deps.log as FastifyBaseLogger,
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'requestId' }),
     genReqId: requestId,
@@ -76,7 +77,11 @@ export function buildApp(deps: ApiDeps): FastifyInstance {
       return sendProblem(error, request, reply);
     },
     clientErrorHandler: (error, socket) => refuseConnection(error, socket, randomUUID()),
-  });
+  };
+  // Over TLS the app is the same: its server has another class, which nothing here looks at.
+  const app = (
+    deps.tls ? Fastify({ ...options, https: deps.tls } as typeof options) : Fastify(options)
+  ) as FastifyInstance;
 
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);
@@ -128,7 +133,8 @@ export function buildApp(deps: ApiDeps): FastifyInstance {
     routes.route(healthz(context));
     routes.route(readyz(context));
     routes.route(openapiJson(() => app.swagger()));
-    if (deps.metrics) routes.route(showMetrics(deps.metrics));
+    if (deps.metrics)
+      routes.route(showMetrics(deps.metrics, deps.publicMetrics === true ? 'public' : 'submit'));
     done();
   });
 

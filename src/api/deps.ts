@@ -1,3 +1,4 @@
+import type { TlsOptions } from 'node:tls';
 import type { FastifyReply, FastifyRequest, HTTPMethods, RouteOptions } from 'fastify';
 import type { Logger } from 'pino';
 import type { z } from 'zod';
@@ -24,6 +25,10 @@ export interface ApiDeps {
   shuttingDown: () => boolean;
   /** Shown at /metrics; absent: there is none. */
   metrics?: ApiMetrics;
+  /** True: /metrics wants no credential. */
+  publicMetrics?: boolean;
+  /** Absent: plain HTTP. */
+  tls?: TlsOptions;
   /** Absent: no credential is configured, and every caller is the local principal. */
   authenticate?: Authenticate;
   /** Default: the system's resolver (dns.lookup). */

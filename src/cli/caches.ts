@@ -3,7 +3,14 @@ import { z } from 'zod';
 import { type Cache, cacheSchema } from '../model/job.js';
 import { printable } from '../model/text.js';
 import { CliError } from './cli-error.js';
-import { positive, type ServiceOptions, urlOption, withService } from './client-options.js';
+import {
+  caFileOption,
+  positive,
+  type ServiceOptions,
+  tokenFileOption,
+  urlOption,
+  withService,
+} from './client-options.js';
 import type { CliContext } from './context.js';
 import { EXIT } from './exit-codes.js';
 import { writeJson, writeLine } from './output.js';
@@ -47,6 +54,8 @@ export function registerCaches(program: Command, context: CliContext): void {
     .summary('list caches, pause and resume them, change their limits')
     .description('Lists the caches: health, load and limits.')
     .addOption(urlOption())
+    .addOption(tokenFileOption())
+    .addOption(caFileOption())
     .option('--json', 'print each cache as one line of JSON')
     .addHelpText('after', HELP)
     .action(async (options: CachesOptions) => {

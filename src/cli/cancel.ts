@@ -1,6 +1,13 @@
 import type { Command } from 'commander';
 import { jobSchema } from '../model/job.js';
-import { jobPath, type ServiceOptions, urlOption, withService } from './client-options.js';
+import {
+  caFileOption,
+  jobPath,
+  type ServiceOptions,
+  tokenFileOption,
+  urlOption,
+  withService,
+} from './client-options.js';
 import type { CliContext } from './context.js';
 import { EXIT } from './exit-codes.js';
 import { writeJson, writeLine } from './output.js';
@@ -15,6 +22,8 @@ export function registerCancel(program: Command, context: CliContext): void {
     )
     .argument('<job...>', 'ids of the jobs')
     .addOption(urlOption())
+    .addOption(tokenFileOption())
+    .addOption(caFileOption())
     .option('--json', 'print each job as one line of JSON')
     .addHelpText('after', '\nExample:\n  writeback cancel job_01m7ywb2v7xqs4dcvq4g8drfbz')
     .action(async (ids: string[], options: ServiceOptions & { json?: boolean }) => {

@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import { Option } from 'commander';
 import { CliError } from './cli-error.js';
 import type { CliContext } from './context.js';
@@ -11,10 +12,27 @@ const DEFAULT_URL = 'http://127.0.0.1:8080';
 
 export interface ServiceOptions {
   url?: string;
+  tokenFile?: string;
+  caFile?: string;
 }
 
 export function urlOption(): Option {
   return new Option('--url <url>', `where the service is (default: $WRITEBACK_URL, or ${DEFAULT_URL})`);
+}
+
+/** There is no option for the token itself: every user of the machine sees the command lines of all. */
+export function tokenFileOption(): Option {
+  return new Option(
+    '--token-file <file>',
+    'file with the token or JWT to send (default: $WRITEBACK_TOKEN_FILE, or the token itself in $WRITEBACK_TOKEN)',
+  );
+}
+
+export function caFileOption(): Option {
+  return new Option(
+    '--ca-file <file>',
+    'PEM file of the authority that signed the certificate of the service (default: $WRITEBACK_CA_FILE)',
+  );
 }
 
 /** Runs a command against the service; its connections end with it. */
@@ -24,7 +42,10 @@ export async function withService<T>(
   run: (client: ServiceClient) => Promise<T>,
 ): Promise<T> {
   const url = options.url ?? (context.env.WRITEBACK_URL || DEFAULT_URL);
-  const client = new ServiceClient(url, context.version, context.signal);
+  const client = new ServiceClient(url, context.version, context.signal, {
+    token: await tokenFor(context, options),
+    authorities: await contentOf(options.caFile ?? (context.env.WRITEBACK_CA_FILE || undefined), '--ca-file'),
+  });
   try {
     return await run(client);
   } catch (error) {
@@ -33,6 +54,32 @@ export async function withService<T>(
     throw error;
   } finally {
     client.close();
+  }
+}
+
+/** @throws {CliError} usage */
+async function tokenFor({ env }: CliContext, options: ServiceOptions): Promise<string | null> {
+  const file = options.tokenFile ?? (env.WRITEBACK_TOKEN ? undefined : env.WRITEBACK_TOKEN_FILE || undefined);
+  const text = file === undefined ? env.WRITEBACK_TOKEN : await contentOf(file, '--token-file');
+  const token = text?.trim();
+  if (token === undefined || token === null || token === '') {
+    if (file === undefined) return null;
+    throw new CliError(`The file ${file} holds no token.`, EXIT.usage);
+  }
+  if (/^[\x21-\x7e]+$/.test(token)) return token;
+  throw new CliError(
+    `The token ${file === undefined ? 'in WRITEBACK_TOKEN' : `in ${file}`} has a character that none has.`,
+    EXIT.usage,
+  );
+}
+
+async function contentOf(file: string | undefined, option: string): Promise<string | null> {
+  if (file === undefined) return null;
+  try {
+    return await readFile(file, 'utf8');
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new CliError(`${option}: ${file} cannot be read: ${why}`, EXIT.usage, { cause: error });
   }
 }
 

@@ -6,9 +6,11 @@ import { bytesText, durationText, printable } from '../model/text.js';
 import { FILE_STATES, type FileState } from '../model/words.js';
 import { CliError } from './cli-error.js';
 import {
+  caFileOption,
   choices,
   jobPath,
   type ServiceOptions,
+  tokenFileOption,
   urlOption,
   withQuery,
   withService,
@@ -46,6 +48,8 @@ export function registerFiles(program: Command, context: CliContext): void {
     .option('-p, --paths', 'print nothing but the paths, byte by byte as they were submitted')
     .option('-0, --nul', 'with --paths: end each in NUL instead of a newline')
     .addOption(urlOption())
+    .addOption(tokenFileOption())
+    .addOption(caFileOption())
     .option('--json', 'print each file as one line of JSON')
     .addHelpText('after', HELP)
     .action(async (id: string, options: FilesOptions) => {

@@ -4,10 +4,12 @@ import { durationText, printable } from '../model/text.js';
 import { JOB_KINDS, JOB_STATES, type JobState } from '../model/words.js';
 import { CliError } from './cli-error.js';
 import {
+  caFileOption,
   choice,
   choices,
   collect,
   type ServiceOptions,
+  tokenFileOption,
   urlOption,
   withQuery,
   withService,
@@ -46,6 +48,8 @@ export function registerJobs(program: Command, context: CliContext): void {
     .option('--since <time>', 'only jobs made since then: an age such as 90m or 2d, or a date (RFC 3339)')
     .option('-n, --limit <count>', 'at most so many', parseLimit, 50)
     .addOption(urlOption())
+    .addOption(tokenFileOption())
+    .addOption(caFileOption())
     .option('--json', 'print each job as one line of JSON')
     .addHelpText(
       'after',

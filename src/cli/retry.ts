@@ -1,7 +1,15 @@
 import type { Command } from 'commander';
 import { jobSchema } from '../model/job.js';
 import { filesText } from '../model/text.js';
-import { jobPath, type ServiceOptions, seconds, urlOption, withService } from './client-options.js';
+import {
+  caFileOption,
+  jobPath,
+  type ServiceOptions,
+  seconds,
+  tokenFileOption,
+  urlOption,
+  withService,
+} from './client-options.js';
 import type { CliContext } from './context.js';
 import { EXIT, EXIT_HELP, type ExitCode } from './exit-codes.js';
 import { writeJson, writeLine } from './output.js';
@@ -23,6 +31,8 @@ export function registerRetry(program: Command, context: CliContext): void {
     .option('--no-wait', 'print the id of the new job and return')
     .addOption(seconds('--wait-timeout <time>', 'return with status 124 after this long; the job goes on'))
     .addOption(urlOption())
+    .addOption(tokenFileOption())
+    .addOption(caFileOption())
     .option('--json', 'print the new job as one line of JSON')
     .addHelpText('after', `\n${EXIT_HELP}\n\nExample:\n  writeback retry job_01m7ywb2v7xqs4dcvq4g8drfbz`)
     .action(async (id: string, options: RetryOptions) => {

@@ -84,16 +84,29 @@ export interface RequestOptions {
   timeoutMs?: number;
 }
 
+/** Who we say we are, and whom we believe to be the service. */
+export interface ServiceCredentials {
+  token: string | null;
+  /** PEM, instead of the authorities that Node knows. */
+  authorities: string | null;
+}
+
 export class ServiceClient {
   /** Without user and password: for messages. */
   readonly url: string;
   readonly #base: URL;
   readonly #signal: AbortSignal;
   readonly #userAgent: string;
+  readonly #authorization: Record<string, string>;
   readonly #agent: HttpAgent | HttpsAgent;
 
   /** @throws {CliError} usage, if it is no http or https URL */
-  constructor(url: string, version: string, signal: AbortSignal) {
+  constructor(
+    url: string,
+    version: string,
+    signal: AbortSignal,
+    { token, authorities }: ServiceCredentials = { token: null, authorities: null },
+  ) {
     const base = URL.canParse(url) ? new URL(url) : null;
     if (!base || !/^https?:$/.test(base.protocol)) {
       throw new CliError(`"${url}" is not a URL of the service, such as http://127.0.0.1:8080.`, EXIT.usage);
@@ -102,7 +115,8 @@ export class ServiceClient {
     this.url = `${base.protocol}//${base.host}${base.pathname.replace(/\/$/, '')}`;
     this.#signal = signal;
     this.#userAgent = `writeback-cli/${version}`;
-    const agent = { keepAlive: true, maxSockets: 16 };
+    this.#authorization = token === null ? {} : { authorization: `Bearer ${token}` };
+    const agent = { keepAlive: true, maxSockets: 16, ...(authorities !== null && { ca: authorities }) };
     this.#agent = base.protocol === 'https:' ? new HttpsAgent(agent) : new HttpAgent(agent);
   }
 
@@ -155,7 +169,12 @@ export class ServiceClient {
       method,
       agent: this.#agent,
       signal: this.#signal,
-      headers: { accept: 'application/json', 'user-agent': this.#userAgent, ...headers },
+      headers: {
+        accept: 'application/json',
+        'user-agent': this.#userAgent,
+        ...this.#authorization,
+        ...headers,
+      },
     });
   }
 

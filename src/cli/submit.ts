@@ -3,7 +3,17 @@ import type { Command } from 'commander';
 import type { Job } from '../model/job.js';
 import { DIALECTS, FLUSH_MODES, PATHS_ARE } from '../model/words.js';
 import { CliError } from './cli-error.js';
-import { bytes, choice, collect, percent, seconds, urlOption, withService } from './client-options.js';
+import {
+  bytes,
+  caFileOption,
+  choice,
+  collect,
+  percent,
+  seconds,
+  tokenFileOption,
+  urlOption,
+  withService,
+} from './client-options.js';
 import type { CliContext } from './context.js';
 import { EPILOG_SECONDS, inEpilog, patiently } from './epilog.js';
 import { EXIT, EXIT_HELP, type ExitCode } from './exit-codes.js';
@@ -79,6 +89,8 @@ export function registerSubmit(program: Command, context: CliContext): void {
     .option('--epilog', 'for a hook of a scheduler: do not wait, end soon and with 0 whatever happens')
     .addOption(seconds('--within <time>', `with --epilog: end after this long (default: ${EPILOG_SECONDS}s)`))
     .addOption(urlOption())
+    .addOption(tokenFileOption())
+    .addOption(caFileOption())
     .option('--json', 'print each job that ended as one line of JSON')
     .addHelpText('after', HELP)
     .action(async (files: string[], options: SubmitOptions) => {

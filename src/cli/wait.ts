@@ -1,5 +1,12 @@
 import type { Command } from 'commander';
-import { type ServiceOptions, seconds, urlOption, withService } from './client-options.js';
+import {
+  caFileOption,
+  type ServiceOptions,
+  seconds,
+  tokenFileOption,
+  urlOption,
+  withService,
+} from './client-options.js';
 import type { CliContext } from './context.js';
 import { EXIT_HELP } from './exit-codes.js';
 import { waitAndReport } from './wait-and-report.js';
@@ -26,6 +33,8 @@ export function registerWait(program: Command, context: CliContext): void {
     .argument('<job...>', 'ids of the jobs; of several the worst exit status counts')
     .addOption(seconds('-t, --timeout <time>', 'return with status 124 after this long, e.g. 90s, 15m, 2h'))
     .addOption(urlOption())
+    .addOption(tokenFileOption())
+    .addOption(caFileOption())
     .option('--json', 'print each job that ended as one line of JSON')
     .addHelpText('after', HELP)
     .action(async (ids: string[], options: WaitCommandOptions) => {
