@@ -62,6 +62,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<RegisterCommand>>> = {
   cancel: async () => (await import('./cli/cancel.js')).registerCancel,
   retry: async () => (await import('./cli/retry.js')).registerRetry,
   caches: async () => (await import('./cli/caches.js')).registerCaches,
+  nodes: async () => (await import('./cli/nodes.js')).registerNodes,
   'flush-file': async () => (await import('./cli/flush-file.js')).registerFlushFile,
   'scr-transfer': async () => (await import('./cli/scr-transfer.js')).registerScrTransfer,
   simulate: async () => (await import('./cli/simulate.js')).registerSimulate,

@@ -1,5 +1,6 @@
 import type { ApiErrorCode } from '../model/errors.js';
 import type { Cache, CacheHistory, ErrorGroup, Job, JobFile } from '../model/job.js';
+import type { Node } from '../model/node.js';
 import { EXAMPLE_JOB_ID, type FlushRequest, type TransferRequest } from '../model/requests.js';
 import type { Delivery } from '../model/webhook.js';
 
@@ -209,6 +210,18 @@ export const CACHE_EXAMPLE: Cache = {
   jobsActive: 1,
 };
 
+export const NODE_EXAMPLE: Node = {
+  name: 'n042',
+  connected: true,
+  seenAt: '2026-01-31T12:01:02.345Z',
+  paused: false,
+  pausedReason: null,
+  jobsActive: 1,
+  filesQueued: 508,
+  filesActive: 4,
+  bytesQueued: 534_773_760,
+};
+
 export const CACHE_HISTORY_EXAMPLE: CacheHistory = {
   items: [
     { at: '2026-01-31T12:00:00.000Z', filesSucceeded: 52_110, filesFailed: 3, bytes: 13_340_160_000 },
@@ -284,6 +297,7 @@ export const PROBLEM_EXAMPLES: Record<ApiErrorCode, { detail: string; pointer?: 
       'This Idempotency-Key belongs to another request: the files, the cache, the export, the options or the labels differ. A new request needs a new key.',
   },
   CACHE_NOT_FOUND: { detail: 'There is no cache "projets".' },
+  NODE_NOT_FOUND: { detail: 'No agent of a node "n24" was ever seen, and no job names it.' },
   NOT_FOUND: { detail: 'There is nothing at /v1/job. The API is described at /docs.' },
   METHOD_NOT_ALLOWED: { detail: 'DELETE is not allowed at /v1/jobs. Allowed: GET, HEAD.' },
   REQUEST_TIMEOUT: { detail: 'No byte of the body came for 30 seconds.' },

@@ -51,6 +51,7 @@ const TAGS = [
   { name: 'transfers', description: 'Ask for files of a node to be copied.' },
   { name: 'jobs', description: 'What became of a request, file by file; cancel, retry.' },
   { name: 'caches', description: 'The write-back targets: health, load, pause.' },
+  { name: 'nodes', description: 'The hosts whose agents copy: load, pause.' },
   { name: 'service', description: 'Health and description of the service itself.' },
 ];
 

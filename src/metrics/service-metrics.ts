@@ -1,6 +1,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { GaugeReader } from '../store/gauges.js';
 import { REQUEST_SECONDS } from './names.js';
+import { NodeMetrics } from './node-metrics.js';
 import { CacheMetrics, StoreMetrics } from './store-metrics.js';
 import { WorkMetrics } from './work-metrics.js';
 
@@ -9,7 +10,7 @@ export interface MetricsOptions {
   role: string;
   /** Closed by its owner. */
   reader: GaugeReader;
-  /** Also what the store knows of each cache. */
+  /** Also what the store knows of each cache and node. */
   caches: boolean;
   /** Also what this process's worker does. */
   work: boolean;
@@ -29,6 +30,7 @@ export class ServiceMetrics {
   readonly #reader: GaugeReader;
   readonly #store: StoreMetrics;
   readonly #caches: CacheMetrics | null;
+  readonly #nodes: NodeMetrics | null;
   readonly #requests: Histogram<'method' | 'route' | 'status'>;
   readonly #scrapeFailures: Counter;
   #collecting: Promise<string> | null = null;
@@ -38,6 +40,7 @@ export class ServiceMetrics {
     this.#reader = reader;
     this.#store = new StoreMetrics(this.#registry);
     this.#caches = caches ? new CacheMetrics(this.#registry) : null;
+    this.#nodes = caches ? new NodeMetrics(this.#registry) : null;
     this.work = work ? new WorkMetrics(this.#registry) : null;
     this.#requests = new Histogram({
       name: 'writeback_http_request_duration_seconds',
@@ -75,13 +78,16 @@ export class ServiceMetrics {
 
   async #collect(): Promise<string> {
     this.work?.collect();
-    const [store, caches] = await Promise.all([
+    const [store, caches, nodes] = await Promise.all([
       inTime(this.#reader.store()),
       this.#caches && inTime(this.#reader.caches()),
+      this.#nodes && inTime(this.#reader.nodes()),
     ]);
-    if (store === null || (this.#caches !== null && caches === null)) this.#scrapeFailures.inc();
+    const isMissing = this.#caches !== null && (caches === null || nodes === null);
+    if (store === null || isMissing) this.#scrapeFailures.inc();
     this.#store.show(store ?? { ok: false, roundTripMs: null, warnings: 0 });
     this.#caches?.show(caches);
+    this.#nodes?.show(nodes);
     return this.#registry.metrics();
   }
 }

@@ -1,6 +1,7 @@
 import { Counter, Gauge, type Registry } from 'prom-client';
 import { JOB_STATES } from '../model/words.js';
-import { type CacheGauges, FILE_ENDINGS, type StoreGauges } from '../store/gauges.js';
+import { FILE_ENDINGS } from '../store/counters.js';
+import type { CacheGauges, StoreGauges } from '../store/gauges.js';
 import { cacheLabel } from './names.js';
 
 /** How well the store is, as every process sees it. */

@@ -186,6 +186,7 @@ export const API_ERRORS = {
   IDEMPOTENCY_KEY_REUSED: { status: 422, title: 'The key belongs to another request' },
   DELIVERY_NOT_FOUND: { status: 404, title: 'There is no such delivery' },
   CACHE_NOT_FOUND: { status: 404, title: 'There is no such cache' },
+  NODE_NOT_FOUND: { status: 404, title: 'There is no such node' },
   NOT_FOUND: { status: 404, title: 'There is no such resource' },
   METHOD_NOT_ALLOWED: { status: 405, title: 'The method is not allowed here' },
   REQUEST_TIMEOUT: { status: 408, title: 'The request did not arrive in time' },

@@ -96,7 +96,7 @@ export const jobSchema = z
     kind: z.enum(JOB_KINDS),
     principal: z.string().meta({ description: 'Whose job it is.' }),
     state: z.enum(JOB_STATES),
-    paused: z.boolean().meta({ description: 'Its cache is paused; pausedReason says why.' }),
+    paused: z.boolean().meta({ description: 'Its cache or node is paused; pausedReason says why.' }),
     pausedReason: z.string().nullable(),
     statusDetail: z.string().nullable().meta({
       description:

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 
-/** A host with an agent: what names it, and what its configuration allows it. */
+/** A host with an agent: what names it, what its configuration allows it, and what the API shows of it. */
 
 /** Becomes part of the name of a queue and of keys. */
 export const NODE_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
@@ -48,3 +48,26 @@ export const agentConfigSchema = z.strictObject({
     .meta({ description: 'The largest burst. Memory is twice this for each file that is being copied.' }),
 });
 export type AgentConfig = z.infer<typeof agentConfigSchema>;
+
+const count = z.int().min(0);
+
+export const nodeSchema = z
+  .object({
+    name: z.string(),
+    connected: z.boolean().meta({ description: 'An agent of the node is there.' }),
+    seenAt: z.iso
+      .datetime()
+      .nullable()
+      .meta({ description: 'When an agent was last heard of; null: never.' }),
+    paused: z.boolean(),
+    pausedReason: z.string().nullable(),
+    jobsActive: count,
+    filesQueued: count,
+    filesActive: count.meta({ description: 'Files in the hands of the agent.' }),
+    bytesQueued: count.meta({
+      description:
+        'What open jobs are known to hold and is not durable yet; sizes that nobody knows are missing.',
+    }),
+  })
+  .meta({ id: 'Node' });
+export type Node = z.infer<typeof nodeSchema>;

@@ -419,6 +419,16 @@ export const cacheParamsSchema = z.strictObject({
     .meta({ description: 'A configured cache, or an address that jobs have named.', examples: ['projects'] }),
 });
 
+export const nodeParamsSchema = z.strictObject({
+  name: z
+    .string()
+    .regex(NODE_NAME, NODE_NAME_RULE)
+    .meta({
+      description: 'A node that has or had an agent, or jobs.',
+      examples: ['n042'],
+    }),
+});
+
 export const cacheChangesSchema = z.strictObject({
   limits: z
     .strictObject({

@@ -1,23 +1,20 @@
 import type { ChainableCommander } from 'ioredis';
 import type { CacheConfig, CacheLimits } from '../model/cache.js';
-import { JOB_STATES, type JobState } from '../model/words.js';
 import { Commands, guarded } from './commands.js';
 import { connectFailingFast, disconnect } from './connect.js';
+import { addCounters, type Counters, noCounters } from './counters.js';
 import { checkHealth } from './health.js';
 import { timeOfId } from './job-id.js';
 import { Keys, queueName } from './keys.js';
 import { slotsLeased } from './leases.js';
 import { limitsInForce } from './limits.js';
+import { type NodeGauges, readNodeGauges } from './node-gauges.js';
 import { readRegistry } from './registry.js';
 import { SERVER_SILENT_MS } from './serving.js';
 import type { StoreOptions } from './settings.js';
 
-/** How the files of a cache ended, as the store counts them: each file once, whatever crashed on the way. */
-export const FILE_ENDINGS = ['flushed', 'already_clean', 'failed', 'canceled', 'expired'] as const;
-export type FileEnding = (typeof FILE_ENDINGS)[number];
-
 /** What can be measured about one cache, or about all addresses that are no configured cache together. */
-export interface CacheGauges {
+export interface CacheGauges extends Counters {
   /** Null: all addresses that requests named, together. */
   cache: string | null;
   filesPending: number;
@@ -35,10 +32,6 @@ export interface CacheGauges {
   held: boolean;
   paused: boolean;
   dialectProven: boolean;
-  /** Jobs that ever came into the state. */
-  jobs: Record<JobState, number>;
-  /** Files that ever ended so. */
-  files: Record<FileEnding, number>;
 }
 
 export interface StoreGauges {
@@ -54,6 +47,8 @@ export interface GaugeReader {
   store(): Promise<StoreGauges>;
   /** One small read per cache. @throws {BrokerError} STORE_UNAVAILABLE */
   caches(): Promise<CacheGauges[]>;
+  /** One small read per node. @throws {BrokerError} STORE_UNAVAILABLE */
+  nodes(): Promise<NodeGauges[]>;
   close(): void;
 }
 
@@ -117,6 +112,7 @@ export function openGaugeReader(options: StoreOptions & { caches: readonly Cache
   return {
     store,
     caches: () => guarded(caches),
+    nodes: () => guarded(() => readNodeGauges(commands, Date.now())),
     close: () => disconnect(redis),
   };
 }
@@ -148,19 +144,6 @@ function addCache(gauges: CacheGauges, limits: CacheLimits, replies: [Error | nu
   addCounters(gauges, row);
 }
 
-const ENDING_LETTERS: Record<FileEnding, string> = {
-  flushed: 's',
-  already_clean: 'c',
-  failed: 'f',
-  canceled: 'x',
-  expired: 'e',
-};
-
-function addCounters({ jobs, files }: CacheGauges, row: Record<string, string>): void {
-  for (const state of JOB_STATES) jobs[state] += Number(row[`jobs:${state}`] ?? 0);
-  for (const ending of FILE_ENDINGS) files[ending] += Number(row[`ended:${ENDING_LETTERS[ending]}`] ?? 0);
-}
-
 function noGauges(cache: string | null): CacheGauges {
   return {
     cache,
@@ -175,7 +158,6 @@ function noGauges(cache: string | null): CacheGauges {
     held: false,
     paused: false,
     dialectProven: false,
-    jobs: Object.fromEntries(JOB_STATES.map((state) => [state, 0])) as Record<JobState, number>,
-    files: Object.fromEntries(FILE_ENDINGS.map((ending) => [ending, 0])) as Record<FileEnding, number>,
+    ...noCounters(),
   };
 }

@@ -209,10 +209,11 @@ function statusDetail(
     case 'canceling':
       return `Canceling; ${files(number(row.filesActive))} still in the hands of workers.`;
   }
-  if (meta.kind === 'transfer') return cache.served ? fault : noAgent(meta.node, cache.servedAt);
   if (cache.paused) {
-    return `Cache ${meta.cache} is paused${cache.pausedReason ? `: ${cache.pausedReason}` : '.'}`;
+    const name = meta.kind === 'transfer' ? `Node ${meta.node}` : `Cache ${meta.cache}`;
+    return `${name} is paused${cache.pausedReason ? `: ${cache.pausedReason}` : '.'}`;
   }
+  if (meta.kind === 'transfer') return cache.served ? fault : noAgent(meta.node, cache.servedAt);
   if (!cache.served) return noWorker(meta, cache.servedAt);
   if (cache.hold) {
     const seconds = Math.ceil((cache.hold.until - now) / 1000);

@@ -9,7 +9,7 @@ export function registryEntry(job: NewJob): QueueOwner {
 }
 
 /** The registry of queues: every cache and node that has or had jobs. */
-export async function readRegistry(commands: Commands): Promise<QueueEntry[]> {
+export async function readRegistry(commands: Pick<Commands, 'redis' | 'keys'>): Promise<QueueEntry[]> {
   const stored = await commands.redis.hgetall(commands.keys.queues);
   return Object.entries(stored)
     .map(([queue, json]) => ({ queue, ...(JSON.parse(json) as QueueOwner) }))

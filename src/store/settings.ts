@@ -33,10 +33,13 @@ export interface SweeperOptions extends StoreOptions {
   intervalMs?: number;
   /** An item is given to BullMQ again when its job has not moved for so long and BullMQ does not know it. Default 30 s. */
   lostAfterMs?: number;
+  /** How long a node is remembered that has neither agent nor jobs. Default a day. */
+  forgetNodesMs?: number;
 }
 
 export const DEFAULT_RETENTION_MS = 7 * 24 * 3600_000;
 export const DEFAULT_IDEMPOTENCY_MS = 24 * 3600_000;
 export const DEFAULT_IDEMPOTENCY_LEASE_MS = 30_000;
+export const DEFAULT_FORGET_NODES_MS = 24 * 3600_000;
 export const DEFAULT_GONE_MS = 30 * 24 * 3600_000;
 export const DEFAULT_FILES_PER_JOB = 10_000_000;

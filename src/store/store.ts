@@ -14,6 +14,7 @@ import { isJobId } from './job-id.js';
 import { formerOwner } from './job-record.js';
 import { Jobs } from './jobs.js';
 import { Keys, nodeQueueName } from './keys.js';
+import { Nodes } from './nodes.js';
 import { Queues } from './queue.js';
 import { retryJob } from './retry.js';
 import type { JobStoreOptions } from './settings.js';
@@ -37,6 +38,7 @@ export async function openJobStore(options: JobStoreOptions): Promise<JobStore> 
   const files = new Files(commands);
   const deliveries = new Deliveries(commands, queues, jobs);
   const caches = new Caches(commands, queues, options.caches);
+  const nodes = new Nodes(commands, queues);
   const getJob = (id: string): Promise<Job & Revision> => guarded(() => jobs.get(id));
   const openIntake = (owner: JobOwner, origin = UNKNOWN_ORIGIN): JobIntake =>
     new Intake(commands, queues, options, owner, origin, getJob);
@@ -109,6 +111,10 @@ export async function openJobStore(options: JobStoreOptions): Promise<JobStore> 
     limitCache: (name, change) => guarded(() => caches.setLimits(name, change)),
     pauseCache: (name, reason) => guarded(() => caches.setPaused(name, true, reason)),
     resumeCache: (name) => guarded(() => caches.setPaused(name, false, '')),
+    listNodes: () => guarded(() => nodes.list()),
+    getNode: (name) => guarded(() => nodes.get(name)),
+    pauseNode: (name, reason) => guarded(() => nodes.setPaused(name, true, reason)),
+    resumeNode: (name) => guarded(() => nodes.setPaused(name, false, '')),
     health: () => checkHealth(redis),
     async close() {
       waiters.close();

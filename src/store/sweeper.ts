@@ -10,7 +10,7 @@ import { chunkItemId, directoryItemId, Keys } from './keys.js';
 import { Queues } from './queue.js';
 import { readRegistry } from './registry.js';
 import { countServers } from './serving.js';
-import { DEFAULT_GONE_MS, type SweeperOptions } from './settings.js';
+import { DEFAULT_FORGET_NODES_MS, DEFAULT_GONE_MS, type SweeperOptions } from './settings.js';
 import type { WorkItem } from './work.js';
 
 const LOCK_MS = 15_000;
@@ -85,7 +85,7 @@ export class Sweeper {
     if (now - this.#lostAt >= lostAfterMs / 2) {
       this.#lostAt = now;
       await this.#findLost(now, lostAfterMs);
-      await this.#tidyCaches();
+      await this.#tidyQueues();
     }
   }
 
@@ -235,16 +235,23 @@ export class Sweeper {
     }
   }
 
-  /** Makes BullMQ follow our record of what is paused, and forgets addresses that no job is left of. */
-  async #tidyCaches(): Promise<void> {
+  /** Makes BullMQ follow our record of what is paused, and forgets addresses and nodes that nothing is left of. */
+  async #tidyQueues(): Promise<void> {
     const { redis, keys } = this.#commands;
     for (const owner of await readRegistry(this.#commands)) {
-      if (owner.kind === 'node') continue;
-      const { queue, adHocCache } = owner;
+      const { queue } = owner;
       const [paused, jobsKept] = await redis.hmget(keys.cache(queue), 'paused', 'jobsKept');
       if ((paused === '1') !== (await this.#queues.isPaused(queue)))
         await this.#queues.setPaused(queue, paused === '1');
-      if (!adHocCache || Number(jobsKept) > 0) continue;
+      if (Number(jobsKept) > 0) continue;
+      if (owner.kind === 'node') {
+        const after = this.#options.forgetNodesMs ?? DEFAULT_FORGET_NODES_MS;
+        const more = [keys.queues, keys.parts(queue), keys.servers(queue)];
+        const forgotten = await this.#commands.onCache('wbForgetNode', queue, more, after);
+        if (forgotten === 1) await this.#queues.remove(queue);
+        continue;
+      }
+      if (!owner.adHocCache) continue;
       const forgotten = await this.#commands.onCache('wbForget', queue, [
         keys.queues,
         keys.leases(queue),

@@ -5,6 +5,7 @@ import type { Commands } from './commands.js';
 import type { Subscriptions } from './events.js';
 import { stateOfByte } from './file-states.js';
 import type { JobMeta } from './job-record.js';
+import { nodeQueueName } from './keys.js';
 
 /** What an agent has copied of one file: enough to go on with it after a crash, or to remove it. */
 export interface Part {
@@ -146,6 +147,17 @@ export class TransferWork {
   /** After its temporary file was removed. */
   async forgetPart(queue: string, { jobId, index }: { jobId: string; index: number }): Promise<void> {
     await this.#commands.redis.hdel(this.#commands.keys.parts(queue), `${jobId}:${index}`);
+  }
+
+  /**
+   * Makes the node of an agent known, also before it has a job; to be called every few seconds.
+   * @returns whether the node is paused
+   */
+  async enlist(node: string): Promise<boolean> {
+    // As registryEntry of registry.ts has it for a job of the node.
+    const owner = JSON.stringify({ kind: 'node', node });
+    const { queues } = this.#commands.keys;
+    return (await this.#commands.onCache('wbEnlist', nodeQueueName(node), [queues], owner)) === 1;
   }
 }
 

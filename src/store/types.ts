@@ -10,6 +10,7 @@ import type {
   TransferJobOptions,
   TransferLimits,
 } from '../model/job.js';
+import type { Node } from '../model/node.js';
 import type { JobOwner } from '../model/principal.js';
 import type { Delivery, JobWebhook } from '../model/webhook.js';
 import type { FileState, JobKind, JobState } from '../model/words.js';
@@ -197,6 +198,12 @@ export interface JobStore {
    */
   limitCache(name: string, change: Partial<CacheLimits> | null): Promise<Cache>;
   resumeCache(name: string): Promise<Cache>;
+  /** Those that have or had an agent or jobs; a node that is gone for long is forgotten. */
+  listNodes(): Promise<Node[]>;
+  /** @throws BrokerError NODE_NOT_FOUND, as for the two below */
+  getNode(name: string): Promise<Node>;
+  pauseNode(name: string, reason: string): Promise<Node>;
+  resumeNode(name: string): Promise<Node>;
   health(): Promise<StoreHealth>;
   close(): Promise<void>;
 }

@@ -60,6 +60,7 @@ export class TransferAgent {
   readonly #items: ItemQueue;
   readonly #unwatch: (() => void)[] = [];
   readonly #timers: NodeJS.Timeout[];
+  #paused = false;
   #cleaning: Promise<void> | null = null;
   #closing: Promise<boolean> | null = null;
 
@@ -241,8 +242,17 @@ export class TransferAgent {
     throttle.cpu.percent = limits.cpuPercent;
   }
 
+  /** A paused node gives everything back, with what is durable of it: its queue keeps that until it is resumed. */
   #show(): void {
-    this.#options.store.serves(this.#queue, this.#name, true).catch((error: unknown) => {
+    const { store, node } = this.#options;
+    const show = async (): Promise<void> => {
+      await store.serves(this.#queue, this.#name, true);
+      const paused = await store.transfers.enlist(node);
+      if (paused !== this.#paused) this.#log.info(paused ? 'the node is paused' : 'the node is resumed');
+      this.#paused = paused;
+      if (paused) this.#items.handBackAll();
+    };
+    show().catch((error: unknown) => {
       this.#log.debug({ err: error }, 'the store was not told that this agent is there');
     });
   }

@@ -13,6 +13,7 @@ import {
   jobSchema,
 } from '../../src/model/job.js';
 import { apiLimitsSchema } from '../../src/model/limits.js';
+import { nodeSchema } from '../../src/model/node.js';
 import { flushRequestSchema } from '../../src/model/requests.js';
 import { startApi } from '../support/api.js';
 
@@ -128,7 +129,8 @@ test('an error that a request of this kind can have is documented', () => {
   assert.deepEqual(missing.sort(), everywhere.sort());
   for (const [name, codes] of documented) {
     if (name.includes('{id}')) assert.ok(codes.includes('JOB_NOT_FOUND') && codes.includes('JOB_GONE'), name);
-    if (name.includes('{name}')) assert.ok(codes.includes('CACHE_NOT_FOUND'), name);
+    if (name.includes('/caches/{name}')) assert.ok(codes.includes('CACHE_NOT_FOUND'), name);
+    if (name.includes('/nodes/{name}')) assert.ok(codes.includes('NODE_NOT_FOUND'), name);
     if (name.includes('/v1/')) assert.ok(codes.includes('STORE_UNAVAILABLE'), name);
     if (name.startsWith('post')) assert.ok(codes.includes('CROSS_SITE') && codes.includes('MALFORMED'), name);
   }
@@ -148,6 +150,10 @@ test('examples are what the schemas say', () => {
     getCacheHistory: cacheHistorySchema,
     patchCache: cacheSchema,
     pauseCache: cacheSchema,
+    listNodes: z.strictObject({ items: z.array(nodeSchema) }),
+    getNode: nodeSchema,
+    pauseNode: nodeSchema,
+    resumeNode: nodeSchema,
     resumeCache: cacheSchema,
   };
   for (const { operation } of operations) {

@@ -191,6 +191,41 @@ describe('a change', () => {
     assert.equal((await runCli(['caches', 'stop', 'projects'], { url: service.url })).code, 2);
   });
 
+  test('nodes are listed, paused with a reason and resumed', async () => {
+    const node = {
+      name: 'n042',
+      connected: false,
+      seenAt: '2026-01-31T12:01:02.345Z',
+      paused: true,
+      pausedReason: 'upgrade',
+      jobsActive: 2,
+      filesQueued: 3,
+      filesActive: 0,
+      bytesQueued: 3 * 1024 ** 3,
+    };
+    const service = await scripted((request): Reply => {
+      if (request.url === '/v1/nodes')
+        return { json: { items: [node, { ...node, name: 'n1', seenAt: null }] } };
+      const paused = request.url.endsWith('/pause');
+      return {
+        json: { ...node, paused, pausedReason: paused ? JSON.parse(`${request.body}`).reason : null },
+      };
+    });
+    const listed = await runCli(['nodes'], { url: service.url });
+    const [, first = '', second = ''] = listed.stdout.toString().split('\n');
+    assert.match(first, /^n042 +gone since 2026-01-31T12:01:02Z +2 +3 +0 +3\.0 GiB +is paused: upgrade$/);
+    assert.match(second, /^n1 +never seen/);
+    const paused = await runCli(['nodes', 'pause', 'n042', '-r', 'why not'], { url: service.url });
+    assert.equal(paused.stdout.toString(), 'n042 is paused: why not\n');
+    const resumed = await runCli(['nodes', 'resume', 'n042'], { url: service.url });
+    assert.equal(resumed.stdout.toString(), 'n042 is not paused\n');
+    assert.deepEqual(
+      service.requests.map(({ method, url }) => `${method} ${url}`),
+      ['GET /v1/nodes', 'POST /v1/nodes/n042/pause', 'POST /v1/nodes/n042/resume'],
+    );
+    assert.equal((await runCli(['nodes', 'pause', 'n042'], { url: service.url })).code, 2);
+  });
+
   test('cancel takes several jobs', async () => {
     const service = await scripted((request) => ({
       json: jobOf(request.url.split('/')[3] ?? '', 'canceling'),

@@ -4,7 +4,9 @@ import { test } from 'node:test';
 import { parse } from 'yaml';
 import { ServiceMetrics } from '../../src/metrics/service-metrics.js';
 import { JOB_STATES } from '../../src/model/words.js';
-import { type CacheGauges, FILE_ENDINGS } from '../../src/store/gauges.js';
+import { FILE_ENDINGS } from '../../src/store/counters.js';
+import type { CacheGauges } from '../../src/store/gauges.js';
+import type { NodeGauges } from '../../src/store/node-gauges.js';
 import { type Family, parseExposition } from '../support/exposition.js';
 
 const root = new URL('../../../', import.meta.url);
@@ -29,12 +31,26 @@ async function exported(): Promise<Map<string, Family>> {
     jobs: count(JOB_STATES),
     files: count(FILE_ENDINGS),
   };
+  const node: NodeGauges = {
+    node: 'n1',
+    filesPending: 1,
+    filesActive: 1,
+    bytesPending: 1,
+    jobsActive: 1,
+    nextJobAgeMs: 1,
+    connected: true,
+    paused: false,
+    bytesDone: 1,
+    jobs: count(JOB_STATES),
+    files: count(FILE_ENDINGS),
+  };
   const metrics = new ServiceMetrics({
     version: '1',
     role: 'all',
     reader: {
       store: async () => ({ ok: true, roundTripMs: 1, warnings: 0 }),
       caches: async () => [gauges],
+      nodes: async () => [node],
       close() {},
     },
     caches: true,
@@ -131,7 +147,7 @@ test('docs/OPERATIONS.md names every metric of our own', async () => {
   const page = readFileSync(new URL('docs/OPERATIONS.md', root), 'utf8');
   for (const name of (await exported()).keys()) {
     if (!name.startsWith('writeback_')) continue;
-    const rest = /^writeback_(?:cache|worker)(_.*)$/.exec(name)?.[1];
+    const rest = /^writeback_(?:cache|node|worker)(_.*)$/.exec(name)?.[1];
     assert.ok(page.includes(`\`${name}\``) || (rest !== undefined && page.includes(`\`${rest}\``)), name);
   }
 });

@@ -5,6 +5,7 @@ import type { CliContext } from '../../src/cli/context.js';
 import { registerFiles } from '../../src/cli/files.js';
 import { registerJobs } from '../../src/cli/jobs.js';
 import { registerLater } from '../../src/cli/later.js';
+import { registerNodes } from '../../src/cli/nodes.js';
 import { runProgram } from '../../src/cli/program.js';
 import { registerRetry } from '../../src/cli/retry.js';
 import { registerSubmit } from '../../src/cli/submit.js';
@@ -53,6 +54,7 @@ export async function runCli(args: readonly string[], options: CliRunOptions = {
     registerCancel,
     registerRetry,
     registerCaches,
+    registerNodes,
   ]);
   return { code, stdout: Buffer.concat(stdout), stderr: Buffer.concat(stderr).toString() };
 }

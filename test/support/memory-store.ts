@@ -2,6 +2,7 @@ import { CACHE_HISTORY_EXAMPLE } from '../../src/api/examples.js';
 import type { CacheLimits } from '../../src/model/cache.js';
 import { BrokerError, FILE_ERRORS } from '../../src/model/errors.js';
 import type { Cache, CacheHistory, ErrorGroup, Job, JobFile, TransferLimits } from '../../src/model/job.js';
+import type { Node } from '../../src/model/node.js';
 import { pathText } from '../../src/model/pathname.js';
 import { type JobOwner, LOCAL_PRINCIPAL } from '../../src/model/principal.js';
 import { type Delivery, shownWebhook } from '../../src/model/webhook.js';
@@ -31,6 +32,7 @@ export interface StoredJob {
 export class MemoryStore implements JobStore {
   readonly jobs: StoredJob[] = [];
   readonly caches = new Map<string, Cache>();
+  readonly nodes = new Map<string, Node>();
   /** Thrown by every method while set. */
   failure: BrokerError | Error | null = null;
   aborted = 0;
@@ -253,6 +255,26 @@ export class MemoryStore implements JobStore {
 
   async resumeCache(name: string): Promise<Cache> {
     return Object.assign(await this.getCache(name), { paused: false, pausedReason: null });
+  }
+
+  async listNodes(): Promise<Node[]> {
+    this.#mayFail();
+    return [...this.nodes.values()];
+  }
+
+  async getNode(name: string): Promise<Node> {
+    this.#mayFail();
+    const node = this.nodes.get(name);
+    if (!node) throw new BrokerError('NODE_NOT_FOUND', `There is no node ${JSON.stringify(name)}.`);
+    return node;
+  }
+
+  async pauseNode(name: string, reason: string): Promise<Node> {
+    return Object.assign(await this.getNode(name), { paused: true, pausedReason: reason });
+  }
+
+  async resumeNode(name: string): Promise<Node> {
+    return Object.assign(await this.getNode(name), { paused: false, pausedReason: null });
   }
 
   async health() {

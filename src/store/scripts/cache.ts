@@ -160,6 +160,15 @@ return count
 `;
 
 /**
+ * Puts a node into the registry of queues, because an agent serves it. KEYS: cache, queues. ARGV: tag, queue, what the
+ * registry says of it. Returns 1 if the node is paused.
+ */
+const enlist = `
+if redis.call('HSETNX', KEYS[2], queue, ARGV[3]) == 1 then redis.call('PUBLISH', tag .. ':registry', queue) end
+return redis.call('HGET', cache, 'paused') == '1' and 1 or 0
+`;
+
+/**
  * Takes the queue of an address out of the registry when no job of it is kept. What was counted there goes to the sum of
  * those that are gone, so that no counter over all addresses ever falls. KEYS: cache, queues, leases, bucket, sum,
  * servers.
@@ -180,6 +189,20 @@ redis.call('PUBLISH', tag .. ':registry', queue)
 return 1
 `;
 
+/**
+ * Takes a node out of the registry when no job of it is kept, nothing of it lies on storage, and no agent was there for
+ * long. KEYS: cache, queues, parts, servers. ARGV: tag, queue, milliseconds. Returns 1 if it is forgotten.
+ */
+const forgetNode = `
+local v = redis.call('HMGET', cache, 'jobsKept', 'paused', 'served', 'servedAt')
+if tonumber(v[1] or '0') > 0 or v[2] == '1' or v[3] == '1' or redis.call('EXISTS', KEYS[3]) == 1 then return 0 end
+if now - tonumber(v[4] or '0') < tonumber(ARGV[3]) then return 0 end
+redis.call('HDEL', KEYS[2], queue)
+redis.call('UNLINK', cache, KEYS[4])
+redis.call('PUBLISH', tag .. ':registry', queue)
+return 1
+`;
+
 function cacheScript(lua: string, numberOfKeys: number): Script {
   return { lua: PRELUDE + lua, numberOfKeys };
 }
@@ -193,4 +216,6 @@ export const CACHE_SCRIPTS = {
   wbStarts: cacheScript(starts, 2),
   wbForget: cacheScript(forget, 6),
   wbServe: cacheScript(serve, 3),
+  wbForgetNode: cacheScript(forgetNode, 4),
+  wbEnlist: cacheScript(enlist, 2),
 } as const;

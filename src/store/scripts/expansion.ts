@@ -44,7 +44,7 @@ redis.call('SETRANGE', states, chunk * CHUNK, string.rep('p', files))
 redis.call('HINCRBY', job, 'chunks', 1)
 redis.call('HINCRBY', job, 'filesTotal', files)
 redis.call('HINCRBY', job, 'unsized', ARGV[9])
-redis.call('HINCRBY', job, 'bytesKnown', ARGV[10])
+moveBytes('bytesKnown', tonumber(ARGV[10]))
 count({ p = files })
 if ARGV[11] ~= '' then
   apply(chunk, ARGV[11], ARGV[12], ARGV[13], ARGV[14], samplesFrom(15))

@@ -83,6 +83,7 @@ redis.call('ZADD', open, 0, id)
 redis.call('ZADD', deadlines, deadlineAt, id)
 redis.call('ZADD', outbox, now, id)
 redis.call('HINCRBY', cache, 'jobsActive', 1)
+if isNode then redis.call('HINCRBY', cache, 'bytesQueued', ARGV[14]) end
 redis.call('HINCRBY', cache, 'jobsKept', 1)
 redis.call('HINCRBY', cache, 'jobs:queued', 1)
 redis.call('HINCRBY', cache, 'filesQueued', files - duplicates)

@@ -50,6 +50,17 @@ local function count(delta)
   end
 end
 
+-- Bytes of the job: known, durable of files under way, or of files that succeeded. A node also knows what all its open
+-- jobs have still to move.
+local isNode = cache:find(':cache:node-', 1, true) ~= nil
+local function moveBytes(field, bytes)
+  if bytes == 0 then return end
+  redis.call('HINCRBY', job, field, string.format('%.0f', bytes))
+  if not isNode then return end
+  redis.call('HINCRBY', cache, 'bytesQueued', string.format('%.0f', field == 'bytesKnown' and bytes or -bytes))
+  if field == 'bytesDone' then redis.call('HINCRBY', cache, 'bytesDone', string.format('%.0f', bytes)) end
+end
+
 -- What ended in this minute, for the hour that the cache shows; see history.ts. The slot of an hour ago is taken over.
 local function remember(delta, bytes)
   local succeeded, failed = (delta.s or 0) + (delta.c or 0), delta.f or 0
@@ -126,6 +137,10 @@ local function finish()
   redis.call('SREM', ending, id)
   redis.call('ZADD', retention, goneAt, id)
   redis.call('HINCRBY', cache, 'jobsActive', -1)
+  if isNode then
+    local b = redis.call('HMGET', job, 'bytesKnown', 'bytesDone', 'bytesMoving')
+    redis.call('HINCRBY', cache, 'bytesQueued', string.format('%.0f', b[2] + b[3] - b[1]))
+  end
   endJoining()
   -- A retry wants to know what was expanded, and nothing else of it.
   if redis.call('HGET', job, 'directories') == '0' then redis.call('DEL', runs) end
@@ -172,7 +187,7 @@ local function endPart(index, gone)
   local part = redis.call('HGET', parts, field)
   if not part then return end
   local durable, rest = part:match('^(%d+) (.*)$')
-  if durable ~= '0' then redis.call('HINCRBY', job, 'bytesMoving', '-' .. durable) end
+  moveBytes('bytesMoving', -tonumber(durable))
   if gone then
     redis.call('HDEL', parts, field)
   elseif durable ~= '0' then
@@ -282,7 +297,7 @@ local function apply(chunk, updates, blob, sentence, codeList, samples)
   count(delta)
   remember(delta, bytesDone)
   countErrors(byCode)
-  if bytesDone > 0 then redis.call('HINCRBY', job, 'bytesDone', string.format('%.0f', bytesDone)) end
+  moveBytes('bytesDone', bytesDone)
   if faults > 0 then redis.call('HINCRBY', job, 'faults', faults) end
   if blob ~= '' then addDetails(chunk, blob) end
   -- Here and not by a call of its own, which could come after the end of the job.

@@ -33,7 +33,7 @@ if active > 0 then
   count({ p = -active, a = active })
   started()
 end
-if moved ~= 0 then redis.call('HINCRBY', job, 'bytesMoving', string.format('%.0f', moved)) end
+moveBytes('bytesMoving', moved)
 if moved ~= 0 or active > 0 then
   sampleRates()
   changed()
@@ -46,7 +46,7 @@ const sizes = `
 local v = redis.call('HGET', job, 'state')
 if not v or TERMINAL[v] or redis.call('HSETNX', runs, 'z' .. ARGV[3], '1') == 0 then return 0 end
 redis.call('HINCRBY', job, 'unsized', '-' .. ARGV[4])
-redis.call('HINCRBY', job, 'bytesKnown', ARGV[5])
+moveBytes('bytesKnown', tonumber(ARGV[5]))
 changed()
 return 1
 `;
