@@ -1,0 +1,91 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { type ClientRequest, request } from 'node:http';
+import { type TestContext, test } from 'node:test';
+import type { Job } from '../../src/model/job.js';
+import { Keys } from '../../src/store/keys.js';
+import { startRedis } from '../support/redis.js';
+import { cacheAt, getJson, numbered, startService, until } from './processes.js';
+
+const KEYS = new Keys('writeback');
+const PATH = '/v1/flushes?cache=sim&export=/synthetic';
+const LIST = `${numbered(20_000).join('\n')}\n`;
+
+/** A Redis that outlives every API, and what starts these. */
+async function setUp(t: TestContext) {
+  const redis = await startRedis({ durable: true });
+  t.after(() => redis.stop());
+  const config = { redis: { url: redis.url }, caches: [cacheAt({ mount: 1, nfs: 1 })] };
+  return { client: redis.client(), startApi: () => startService(t, config, ['--role', 'api']) };
+}
+
+/** Begins a POST with an idempotency key; its body is the test's to send. */
+function begin(url: string, key: string): ClientRequest {
+  const headers = { 'content-type': 'text/plain', 'idempotency-key': key };
+  const post = request(`${url}${PATH}`, { method: 'POST', headers });
+  post.on('error', () => {});
+  return post;
+}
+
+async function post(
+  url: string,
+  key: string,
+): Promise<{ status: number; replayed: string | null; job: Job }> {
+  const reply = await fetch(`${url}${PATH}`, {
+    method: 'POST',
+    headers: { 'content-type': 'text/plain', 'idempotency-key': key },
+    body: LIST,
+  });
+  const job = (await reply.json()) as Job;
+  return { status: reply.status, replayed: reply.headers.get('idempotency-replayed'), job };
+}
+
+async function jobsOf(url: string): Promise<Job[]> {
+  return (await getJson<{ items: Job[] }>(`${url}/v1/jobs`)).items;
+}
+
+test('kill -9 of the API while a request with a key arrives: no job, and the key is free after its lease', async (t) => {
+  const { client, startApi } = await setUp(t);
+  const first = await startApi();
+  const half = begin(first.url, 'epilog-1');
+  half.write(LIST.slice(0, LIST.length / 2));
+  let asked = '';
+  await until('the key is claimed', async () => {
+    [asked = ''] = await client.keys(`${KEYS.tag}:asked:*`);
+    return asked !== '';
+  });
+  first.kill('SIGKILL');
+  await first.ended;
+
+  const api = await startApi();
+  assert.equal((await post(api.url, 'epilog-1')).status, 409);
+  assert.ok((await client.pttl(asked)) > 0, 'the lease of the dead process ends by itself');
+  await client.pexpire(asked, 1);
+  await until('the lease has ended', async () => (await client.exists(asked)) === 0);
+  const { status, replayed, job } = await post(api.url, 'epilog-1');
+  assert.deepEqual([status, replayed, job.progress.filesTotal], [202, null, 20_000]);
+  assert.deepEqual(
+    (await jobsOf(api.url)).map(({ id }) => id),
+    [job.id],
+  );
+});
+
+test('kill -9 of the API as soon as a request with a key is a job: asked again, that job is the answer', async (t) => {
+  const { client, startApi } = await setUp(t);
+  const first = await startApi();
+  const whole = begin(first.url, 'epilog-2');
+  const answered = once(whole, 'response').catch(() => null);
+  whole.end(LIST);
+  await until('it is a job', async () => (await client.zcard(KEYS.jobs)) === 1);
+  first.kill('SIGKILL');
+  await first.ended;
+  await answered;
+
+  const api = await startApi();
+  const { status, replayed, job } = await post(api.url, 'epilog-2');
+  assert.deepEqual([status, replayed, job.progress.filesTotal], [202, 'true', 20_000]);
+  assert.deepEqual(
+    (await jobsOf(api.url)).map(({ id }) => id),
+    [job.id],
+  );
+});
