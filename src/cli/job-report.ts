@@ -35,10 +35,14 @@ export async function reportJob(
 
 export function summaryLines(job: Job, errors: readonly ErrorGroup[]): string[] {
   const progress = job.progress;
+  // A plain server's OK is not to pass for a file that is where it should be.
+  const unproven = job.warnings.find(({ code }) => code === 'DIALECT_UNPROVEN')?.count ?? 0;
+  const done = progress.filesSucceeded - unproven;
   const counts = [
-    `${countText(progress.filesSucceeded)} of ${filesText(progress.filesTotal)} ${job.kind === 'flush' ? 'written back' : 'copied'}`,
+    `${countText(done)} of ${filesText(progress.filesTotal)} ${job.kind === 'flush' ? 'written back' : 'copied'}`,
   ];
-  if (progress.filesAlreadyClean > 0)
+  if (unproven > 0) counts.push(`${countText(unproven)} only accepted`);
+  else if (progress.filesAlreadyClean > 0)
     counts.push(`${countText(progress.filesAlreadyClean)} of them had nothing to write`);
   if (progress.filesFailed > 0) counts.push(`${countText(progress.filesFailed)} failed`);
   if (progress.filesExpired > 0) counts.push(`${countText(progress.filesExpired)} expired`);

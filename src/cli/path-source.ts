@@ -57,9 +57,14 @@ export async function* givenPaths(
     }
     throw error;
   }
-  if (list.blank > 0) warn(`${name}: ${list.blank} empty ${source.nul ? 'entries' : 'lines'} left out.`);
-  if (list.carriageReturns > 0) {
-    warn(`${name}: ${list.carriageReturns} lines end in CR LF; the CR was not taken as part of the path.`);
+  const { blank, carriageReturns } = list;
+  if (blank > 0) {
+    const [one, many] = source.nul ? ['entry', 'entries'] : ['line', 'lines'];
+    warn(`${name}: ${blank} empty ${blank === 1 ? one : many} left out.`);
+  }
+  if (carriageReturns > 0) {
+    const ends = carriageReturns === 1 ? 'line ends' : 'lines end';
+    warn(`${name}: ${carriageReturns} ${ends} in CR LF; the CR was not taken as part of the path.`);
   }
 }
 

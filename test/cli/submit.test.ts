@@ -75,8 +75,8 @@ describe('a list reaches the service byte by byte', () => {
     assert.equal(request?.body.toString('latin1'), 'a b\0c\nd\0/x/caf\xe9\0/x/last\0');
     assert.equal(request?.headers['content-type'], 'text/plain');
     assert.deepEqual(query(request?.url), { cache: 'projects', export: '/exp1', delimiter: 'nul' });
-    assert.match(run.stderr, /standard input: 1 empty lines left out/);
-    assert.match(run.stderr, /1 lines end in CR LF/);
+    assert.match(run.stderr, /standard input: 1 empty line left out/);
+    assert.match(run.stderr, /1 line ends in CR LF/);
     assert.equal(run.stdout.toString(), 'f1 succeeded: 2 of 2 files written back, in 4.0 s (0.5 files/s)\n');
   });
 

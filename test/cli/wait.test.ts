@@ -212,6 +212,21 @@ describe('the result', () => {
     assert.equal(lines[2], '    /a\\x1b[31m\\xff: LOOKUP: not there');
   });
 
+  test('does not claim that what a plain server answered OK was written back', async () => {
+    const message = 'The target answered OK at once.';
+    const unproven = {
+      ...failed,
+      state: 'succeeded',
+      warnings: [{ code: 'DIALECT_UNPROVEN', message, count: 2 }],
+      progress: { ...failed.progress, filesSucceeded: 2, filesFailed: 0, filesAlreadyClean: 2 },
+    };
+    const service = await scripted(() => ({ json: unproven }));
+    const run = await runCli(['wait', 'f1'], { url: service.url });
+    const [first = '', second] = run.stdout.toString().split('\n');
+    assert.match(first, /^f1 succeeded: 0 of 2 files written back, 2 only accepted, 3\.0 MiB/);
+    assert.equal(second, `  Warning: ${message} (2)`);
+  });
+
   test('as JSON is the job as the API shows it, with its errors, on one line', async () => {
     const service = await scripted(script);
     const run = await runCli(['wait', 'f1', '--json'], { url: service.url });
