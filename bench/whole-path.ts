@@ -1,21 +1,12 @@
 import { writeFileSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { performance } from 'node:perf_hooks';
-import { setTimeout as sleep } from 'node:timers/promises';
-import type { Redis } from 'ioredis';
-import type { Job } from '../src/model/job.js';
 import { startGanesha } from '../test/support/ganesha.js';
-import { startRedis } from '../test/support/redis.js';
-import { bareEngine, fileName, loopbackTarget, syntheticFiles } from './latency.js';
-import {
-  type Program,
-  peakMemory,
-  type SimulatedPorts,
-  startProgram,
-  startSyntheticCache,
-} from './processes.js';
+import { bareEngine, loopbackTarget, syntheticFiles } from './latency.js';
+import { type SimulatedPorts, startSyntheticCache } from './processes.js';
+import { median, quantile } from './quantiles.js';
+import { type BenchService, type JobRound, startBenchService } from './service.js';
 
 /**
  * The way from the POST to the end of the job: API, Redis with an fsync per write, worker and server are processes of
@@ -35,23 +26,30 @@ interface FileServer {
 }
 
 const IN_FLIGHT = 256;
-const PREFIX = 'bench';
-const POLL_EVERY_MS = 100;
-const JOB_TIMEOUT_MS = 900_000;
+/** Whoever comes first finds cold caches in the server and uncompiled code in V8: neither side should. */
+const WARM_UP_FILES = 20_000;
+/** Small lists are flushed several times, because a moment of the machine is a large part of them. */
+const FILES_OF_ALL_ROUNDS = 300_000;
+const MOST_ROUNDS = 5;
 
 export interface WholePathResult {
   server: PathServer;
   files: number;
+  /** Times are medians over these; engine and service take turns. */
+  rounds: number;
   bareEngineSeconds: number;
-  /** From the first byte of the POST until the job shows its end. */
+  /** From the first byte of the POST until a long poll tells that the job has ended. */
   httpToDoneSeconds: number;
   timesTheEngine: number;
   /** Of this, until the 202. */
   ingestSeconds: number;
   ingestPathsPerSecond: number;
+  /** Microseconds of processor time per file. */
+  cpuMicros: { engine: number; api: number; worker: number; redis: number };
   apiPeakMemoryMiB: number;
   redisBytesPerFileQueued: number;
   redisBytesPerFileDone: number;
+  /** From the request to the last byte of the answer, over all rounds. */
   statusPollMs: { samples: number; p50: number; p99: number; max: number };
 }
 
@@ -60,78 +58,79 @@ export async function benchWholePath(
   server: PathServer,
   files: number,
 ): Promise<WholePathResult | { skip: string }> {
-  const opened = server === 'ganesha' ? await startGaneshaFiles(files) : await startSyntheticFiles(files);
+  const shown = Math.max(files, WARM_UP_FILES);
+  const opened = server === 'ganesha' ? await startGaneshaFiles(shown) : await startSyntheticFiles(shown);
   if ('skip' in opened) return opened;
   try {
-    return await measure(server, opened, files);
+    const service = await startBenchService(opened, IN_FLIGHT);
+    try {
+      return await measure(server, opened, files, service);
+    } finally {
+      await service.stop();
+    }
   } finally {
     await opened.stop();
   }
 }
 
-async function measure(server: PathServer, fileServer: FileServer, files: number): Promise<WholePathResult> {
-  const { exportPath, ports } = fileServer;
+async function measure(
+  server: PathServer,
+  { exportPath, ports }: FileServer,
+  files: number,
+  service: BenchService,
+): Promise<WholePathResult> {
   const target = loopbackTarget(ports);
-  const list = (count: number) => syntheticFiles(count);
-  // Whoever comes first finds cold caches in the server and uncompiled code in V8: neither side should.
-  await bareEngine(target, exportPath, list(Math.min(files, 10_000)), 'rfc1813', IN_FLIGHT);
-  if (server === 'ganesha') await bareEngine(target, exportPath, list(files), 'rfc1813', IN_FLIGHT);
-  const engine = files / (await bareEngine(target, exportPath, list(files), 'rfc1813', IN_FLIGHT));
-  const folder = await mkdtemp(join(tmpdir(), 'writeback-bench-'));
-  const redis = await startRedis({ durable: true });
-  const programs: Program[] = [];
-  const client = redis.client();
-  try {
-    const configFile = join(folder, 'config.yaml');
-    await writeFile(configFile, configuration(redis.url, ports));
-    const serve = (role: string) => {
-      const program = startProgram(['serve', '--role', role, '--config', configFile], {
-        WRITEBACK_LOG_LEVEL: 'warn',
-      });
-      programs.push(program);
-      return program;
-    };
-    const api = serve('api');
-    const url = /http:\/\/[^\s/]+/.exec(await api.line((line) => line.includes('http://')))?.[0] as string;
-    const worker = serve('worker');
-    await worker.line(() => true);
+  const runEngine = async (count: number) =>
+    count / (await bareEngine(target, exportPath, syntheticFiles(count), 'rfc1813', IN_FLIGHT));
+  await runEngine(WARM_UP_FILES);
+  await service.run(WARM_UP_FILES);
 
-    const flushes = `${url}/v1/flushes?cache=bench&export=${exportPath}`;
-    // As the engine above, the service has worked before.
-    const { id: warmUp } = await post(flushes, Math.min(files, 10_000));
-    await untilEnd(`${url}/v1/jobs/${warmUp}`, []);
-
-    const begin = performance.now();
-    const { id } = await post(flushes, files);
-    const ingested = performance.now();
-    const queuedBytes = await bytesOfJob(client, id);
-    const polls: number[] = [];
-    const job = await untilEnd(`${url}/v1/jobs/${id}`, polls);
-    const seconds = (performance.now() - begin) / 1000;
-    if (job.state !== 'succeeded' || job.progress.filesSucceeded !== files) {
-      throw new Error(`the job ended as ${job.state}: ${JSON.stringify(job.progress)}`);
-    }
-    polls.sort((a, b) => a - b);
-    const quantile = (q: number) =>
-      round(polls[Math.min(polls.length - 1, Math.floor(polls.length * q))] ?? 0, 2);
-    return {
-      server,
-      files,
-      bareEngineSeconds: round(engine, 2),
-      httpToDoneSeconds: round(seconds, 2),
-      timesTheEngine: round(seconds / engine, 2),
-      ingestSeconds: round((ingested - begin) / 1000, 2),
-      ingestPathsPerSecond: Math.round(files / ((ingested - begin) / 1000)),
-      apiPeakMemoryMiB: Math.round((await peakMemory(api.pid)) / 2 ** 20),
-      redisBytesPerFileQueued: round(queuedBytes / files, 1),
-      redisBytesPerFileDone: round((await bytesOfJob(client, id)) / files, 1),
-      statusPollMs: { samples: polls.length, p50: quantile(0.5), p99: quantile(0.99), max: quantile(1) },
-    };
-  } finally {
-    for (const program of programs.reverse()) await program.stop();
-    await redis.stop();
-    await rm(folder, { recursive: true, force: true });
+  const rounds = Math.max(1, Math.min(MOST_ROUNDS, Math.floor(FILES_OF_ALL_ROUNDS / files)));
+  const engine: number[] = [];
+  const jobs: JobRound[] = [];
+  const cpu = { engine: 0, api: 0, worker: 0, redis: 0 };
+  for (let round = 0; round < rounds; round++) {
+    const before = process.cpuUsage();
+    engine.push(await runEngine(files));
+    const { user, system } = process.cpuUsage(before);
+    cpu.engine += (user + system) / 1e6;
+    const begin = await service.cpu();
+    jobs.push(await service.run(files));
+    const end = await service.cpu();
+    for (const part of ['api', 'worker', 'redis'] as const) cpu[part] += end[part] - begin[part];
   }
+  const of = (number: (job: JobRound) => number) => median(jobs.map(number));
+  const micros = (seconds: number) => round((seconds * 1e6) / (files * rounds), 1);
+  const ingestSeconds = of((job) => job.ingestSeconds);
+  const polls = jobs.flatMap((job) => job.polls);
+  return {
+    server,
+    files,
+    rounds,
+    bareEngineSeconds: round(median(engine), 3),
+    httpToDoneSeconds: round(
+      of(({ seconds }) => seconds),
+      3,
+    ),
+    timesTheEngine: round(median(jobs.map(({ seconds }, i) => seconds / (engine[i] as number))), 2),
+    ingestSeconds: round(ingestSeconds, 3),
+    ingestPathsPerSecond: Math.round(files / ingestSeconds),
+    cpuMicros: {
+      engine: micros(cpu.engine),
+      api: micros(cpu.api),
+      worker: micros(cpu.worker),
+      redis: micros(cpu.redis),
+    },
+    apiPeakMemoryMiB: Math.round((await service.apiPeakMemory()) / 2 ** 20),
+    redisBytesPerFileQueued: round(of(({ queuedBytes }) => queuedBytes) / files, 1),
+    redisBytesPerFileDone: round(of(({ doneBytes }) => doneBytes) / files, 1),
+    statusPollMs: {
+      samples: polls.length,
+      p50: round(quantile(polls, 0.5), 2),
+      p99: round(quantile(polls, 0.99), 2),
+      max: round(quantile(polls, 1), 2),
+    },
+  };
 }
 
 async function startSyntheticFiles(files: number): Promise<FileServer> {
@@ -156,65 +155,6 @@ async function startGaneshaFiles(files: number): Promise<FileServer | { skip: st
       await remove();
     },
   };
-}
-
-function configuration(redisUrl: string, ports: SimulatedPorts): string {
-  return JSON.stringify({
-    http: { port: 0 },
-    redis: { url: redisUrl, keyPrefix: PREFIX },
-    caches: [
-      {
-        name: 'bench',
-        addresses: ['127.0.0.1'],
-        dialect: 'rfc1813',
-        ports: { mount: ports.mount, nfs: ports.nfs },
-        limits: { inFlight: IN_FLIGHT },
-      },
-    ],
-  });
-}
-
-/** The list in blocks of some 64 KiB, as a client would send it. */
-function* listBlocks(files: number): Generator<Uint8Array> {
-  let lines: string[] = [];
-  for (let index = 0; index < files; index++) {
-    lines.push(fileName(index));
-    if (lines.length === 4096 || index === files - 1) {
-      yield Buffer.from(`${lines.join('\n')}\n`);
-      lines = [];
-    }
-  }
-}
-
-async function post(url: string, files: number): Promise<Job> {
-  const posted = await fetch(url, {
-    method: 'POST',
-    headers: { 'content-type': 'text/plain' },
-    body: ReadableStream.from(listBlocks(files)),
-    duplex: 'half',
-  } as RequestInit);
-  if (posted.status !== 202) throw new Error(`POST: ${posted.status} ${await posted.text()}`);
-  return (await posted.json()) as Job;
-}
-
-async function untilEnd(url: string, polls: number[]): Promise<Job> {
-  const giveUpAt = performance.now() + JOB_TIMEOUT_MS;
-  while (performance.now() < giveUpAt) {
-    const begin = performance.now();
-    const job = (await (await fetch(url)).json()) as Job;
-    polls.push(performance.now() - begin);
-    if (job.finishedAt !== null) return job;
-    await sleep(Math.min(POLL_EVERY_MS, job.progress.filesTotal / 1000));
-  }
-  throw new Error('the job did not end');
-}
-
-/** What Redis holds for one job, with all its overhead. */
-async function bytesOfJob(client: Redis, id: string): Promise<number> {
-  const keys = await client.keys(`{${PREFIX}}:job:${id}*`);
-  let sum = 0;
-  for (const key of keys) sum += Number(await client.call('MEMORY', 'USAGE', key, 'SAMPLES', '0'));
-  return sum;
 }
 
 function round(value: number, digits: number): number {

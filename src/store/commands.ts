@@ -7,6 +7,7 @@ import { DELIVERY_SCRIPTS } from './scripts/delivery.js';
 import { ENDING_SCRIPTS } from './scripts/ending.js';
 import { EXPANSION_SCRIPTS } from './scripts/expansion.js';
 import { INTAKE_SCRIPTS } from './scripts/intake.js';
+import { SMALL_SCRIPTS } from './scripts/small.js';
 import { TELLING_SCRIPTS } from './scripts/telling.js';
 import { TRANSFER_SCRIPTS } from './scripts/transfer.js';
 
@@ -20,7 +21,7 @@ const JOB_SCRIPTS = {
   ...DELIVERY_SCRIPTS,
 };
 
-export type ScriptName = keyof typeof JOB_SCRIPTS | keyof typeof CACHE_SCRIPTS;
+export type ScriptName = keyof typeof JOB_SCRIPTS | keyof typeof CACHE_SCRIPTS | keyof typeof SMALL_SCRIPTS;
 export type ScriptArgument = string | number | Buffer;
 /** Lua's numbers, strings (as bytes), tables and false. */
 export type ScriptReply = number | Buffer | null | ScriptReply[];
@@ -39,7 +40,11 @@ export class Commands {
   constructor(redis: Connection, keys: Keys) {
     this.redis = redis;
     this.keys = keys;
-    for (const [name, script] of Object.entries({ ...JOB_SCRIPTS, ...CACHE_SCRIPTS })) {
+    for (const [name, script] of Object.entries({
+      ...JOB_SCRIPTS,
+      ...CACHE_SCRIPTS,
+      ...SMALL_SCRIPTS,
+    })) {
       redis.defineCommand(name, script);
     }
     this.#methods = redis as unknown as ScriptMethods;
@@ -77,6 +82,15 @@ export class Commands {
     ...args: ScriptArgument[]
   ): Promise<ScriptReply> {
     return this.#methods[`${name}Buffer`](this.keys.cache(queue), ...more, this.keys.tag, queue, ...args);
+  }
+
+  /** Runs a script on the keys that it names. */
+  onKeys(
+    name: keyof typeof SMALL_SCRIPTS,
+    keys: readonly string[],
+    ...args: ScriptArgument[]
+  ): Promise<ScriptReply> {
+    return this.#methods[`${name}Buffer`](...keys, ...args);
   }
 
   /** The whole of a small hash. */

@@ -25,7 +25,7 @@ import type { AcceptedJob, CommitOptions, JobIntake, JobOrigin, NewJob } from '.
 /** What is neither committed nor aborted is gone this long after its process. */
 const EXPIRES_AFTER_MS = 15 * 60_000;
 /** Chunks on their way to Redis before `add` asks its caller to wait. */
-const WRITES_UNDER_WAY = 4;
+const WRITES_UNDER_WAY = 8;
 const SAMPLES = 5;
 
 export type IntakeOptions = Pick<JobStoreOptions, 'retentionMs' | 'idempotencyMs' | 'idempotencyLeaseMs'>;
@@ -46,7 +46,7 @@ export class Intake implements JobIntake {
   readonly #destinations = new Duplicates();
   readonly #warnings = new Map<string, { message: string; count: number | null }>();
   readonly #samples: { path: string; message: string }[] = [];
-  readonly #writes = new Set<Promise<void>>();
+  readonly #writes = new Set<Promise<unknown>>();
   readonly #refresh: NodeJS.Timeout;
   /** The chunk that is being filled. */
   #entries: Buffer[] = [];
@@ -272,25 +272,24 @@ export class Intake implements JobIntake {
     const entries = this.#entries;
     const states = Buffer.alloc(entries.length, STATE_BYTES.pending);
     for (const { offset } of this.#skipped) states.write(STATE_BYTES.skipped, offset);
-    // In one transaction, so that nothing is ever there without its expiry.
-    const transaction = this.#commands.redis
-      .multi()
-      .hset(keys.chunks(id), String(chunk), encodePaths(entries))
-      .pexpire(keys.chunks(id), EXPIRES_AFTER_MS)
-      .setrange(keys.states(id), chunk * CHUNK_FILES, states)
-      .pexpire(keys.states(id), EXPIRES_AFTER_MS);
-    if (this.#skipped.length > 0) {
-      const blob = encodeDetails(this.#skipped, (offset) =>
-        pathText(decodeEntry(entries[offset] as Buffer).path),
-      );
-      transaction
-        .hset(keys.details(id), `${chunk}.1`, blob, `${chunk}:n`, 1)
-        .pexpire(keys.details(id), EXPIRES_AFTER_MS);
-    }
+    const details =
+      this.#skipped.length === 0
+        ? ''
+        : encodeDetails(this.#skipped, (offset) => pathText(decodeEntry(entries[offset] as Buffer).path));
+    const written = this.#commands.onKeys(
+      'wbAddChunk',
+      [keys.chunks(id), keys.states(id), keys.details(id)],
+      EXPIRES_AFTER_MS,
+      chunk,
+      encodePaths(entries),
+      chunk * CHUNK_FILES,
+      states,
+      details,
+    );
     this.#entries = [];
     this.#skipped = [];
     this.#chunks += 1;
-    this.#track(transaction.exec());
+    this.#track(written);
   }
 
   #writeDuplicates(): void {
@@ -304,16 +303,16 @@ export class Intake implements JobIntake {
         .multi()
         .hset(key, ...fields)
         .pexpire(key, EXPIRES_AFTER_MS)
-        .exec(),
+        .exec()
+        .then((replies) => {
+          if (!replies) throw new Error('the transaction was discarded');
+          for (const [error] of replies) if (error) throw error;
+        }),
     );
   }
 
-  #track(transaction: Promise<[Error | null, unknown][] | null>): void {
-    const write = transaction
-      .then((replies) => {
-        if (!replies) throw new Error('the transaction was discarded');
-        for (const [error] of replies) if (error) throw error;
-      })
+  #track(written: Promise<unknown>): void {
+    const write: Promise<unknown> = written
       .catch((error: unknown) => {
         this.#failure ??= error;
       })

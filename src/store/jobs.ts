@@ -1,3 +1,4 @@
+import { LRUCache } from 'lru-cache';
 import { BrokerError } from '../model/errors.js';
 import type { Job, TransferLimits } from '../model/job.js';
 import { LOCAL_PRINCIPAL } from '../model/principal.js';
@@ -23,11 +24,15 @@ const JOBS_PER_READ = 100;
 /** An id is made when the list begins to arrive, by the clock of that process; the job's time is that of its end, by Redis. */
 const LONGEST_INTAKE_MS = 3600_000;
 const CLOCKS_DIFFER_MS = 60_000;
+/** Of the jobs that were asked for last. */
+const REMEMBERED_QUEUES = 10_000;
 /** Files settled per script: some milliseconds of Redis. */
 const SETTLE_FILES = CHUNK_FILES * 128;
 
 export class Jobs {
   readonly #commands: Commands;
+  /** Job → its queue, which never changes. */
+  readonly #queues = new LRUCache<string, string>({ max: REMEMBERED_QUEUES });
 
   constructor(commands: Commands) {
     this.#commands = commands;
@@ -63,7 +68,15 @@ export class Jobs {
   }
 
   async get(id: string): Promise<Job & Revision> {
+    const queue = this.#queues.get(id);
+    if (queue !== undefined) {
+      // Whoever polls waits for Redis once: each of its answers may have to wait for a script or an fsync of others.
+      const [row, shown] = await this.#show(id, queue);
+      if (row.id) return jobFromRow(row, cacheShown(isTerminalJobState(jobState(row)) ? [] : shown));
+      this.#queues.delete(id);
+    }
     const row = await this.row(id);
+    this.#queues.set(id, row.queue ?? '');
     return jobFromRow(row, await this.#cacheOf(row));
   }
 
@@ -168,6 +181,20 @@ export class Jobs {
       ids.map((id) => this.#commands.redis.hgetall(this.#commands.keys.job(id))),
     );
     return rows.filter((row) => row.id);
+  }
+
+  /** A job, of which nothing is there if it is gone, and the `CACHE_SHOWN_FIELDS` of its queue. */
+  async #show(id: string, queue: string): Promise<[JobRow, (string | null)[]]> {
+    const { keys } = this.#commands;
+    const reply = await this.#commands.onKeys(
+      'wbShow',
+      [keys.job(id), keys.cache(queue)],
+      ...CACHE_SHOWN_FIELDS,
+    );
+    const [fields, shown] = reply as [Buffer[], (Buffer | null)[]];
+    const row: JobRow = {};
+    for (let i = 0; i < fields.length; i += 2) row[String(fields[i])] = String(fields[i + 1]);
+    return [row, shown.map((value) => value && String(value))];
   }
 
   async #cacheOf(row: JobRow): Promise<CacheShown> {

@@ -1,3 +1,4 @@
+import { LRUCache } from 'lru-cache';
 import type { CacheLimits } from '../model/cache.js';
 import type { FileErrorCode } from '../model/errors.js';
 import { pathBytes, pathText, tidyPathBytes } from '../model/pathname.js';
@@ -44,6 +45,8 @@ const SHORTEST_HOLD_MS = 1000;
 const LONGEST_HOLD_MS = 30_000;
 const RESYNC_MS = 15_000;
 const ENDINGS_RECHECK_MS = 3000;
+/** Of the jobs whose chunks were begun last. */
+const REMEMBERED_QUEUES = 10_000;
 const ACTIVE = STATE_BYTES.active.charCodeAt(0);
 
 /** The store as a worker uses it; one per process. */
@@ -60,6 +63,10 @@ class RedisWorkStore implements WorkStore {
   readonly #files: Files;
   readonly #subscriptions: Subscriptions;
   readonly #timers = new Set<NodeJS.Timeout>();
+  /** Job → its queue, which never changes. */
+  readonly #queueOfJob = new LRUCache<string, string>({ max: REMEMBERED_QUEUES });
+  /** Runs whose chunk's details lie in more than one blob. */
+  readonly #scattered = new WeakSet<ChunkRun>();
   /** Appends of an expansion so far: a command sent twice is told from two by its number. */
   readonly #appends = new WeakMap<ExpansionRun, number>();
 
@@ -135,8 +142,9 @@ class RedisWorkStore implements WorkStore {
   }
 
   async beginChunk<Job extends WorkJob>(jobId: string, chunk: number): Promise<ChunkRun<Job> | null> {
-    const queue = await this.#queueOf(jobId);
+    const queue = this.#queueOfJob.get(jobId) ?? (await this.#queueOf(jobId));
     if (queue === null) return null;
+    this.#queueOfJob.set(jobId, queue);
     const reply = await this.#commands.onJob('wbBegin', jobId, queue, chunk);
     if (!Array.isArray(reply)) return null;
     const [run, states, blob, meta, , deadlineAt, ...hold] = reply;
@@ -166,7 +174,8 @@ class RedisWorkStore implements WorkStore {
       packed.codes,
       ...packed.samples,
     );
-    const [state, accepted] = reply as [Buffer, number];
+    const [state, accepted, blobs] = reply as [Buffer, number, number];
+    if (blobs > 1) this.#scattered.add(run);
     return { state: String(state) as RecordReply['state'], accepted };
   }
 
@@ -174,13 +183,14 @@ class RedisWorkStore implements WorkStore {
     await this.#commands.onJob('wbRelease', run.job.id, run.job.queue, run.chunk, run.run);
   }
 
-  async endChunk({ job, chunk }: ChunkRun): Promise<void> {
+  async endChunk(run: ChunkRun): Promise<void> {
+    if (!this.#scattered.delete(run)) return;
+    const { job, chunk } = run;
     const key = this.#commands.keys.details(job.id);
     // Another batch can come in between only from an older run that is still alive: rare, and then it is packed again.
     for (let tries = 0; tries < 3; tries++) {
       const batches = await this.#commands.redis.hget(key, `${chunk}:n`);
-      if (batches === null || (batches === '1' && !(await this.#commands.redis.hexists(key, String(chunk)))))
-        return;
+      if (batches === null) return;
       const states = await this.#files.states(job.id, chunk * CHUNK_FILES, CHUNK_FILES);
       const [stored] = await this.#files.read(job.id, [chunk], () => states);
       if (!stored) return;

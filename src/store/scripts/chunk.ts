@@ -34,15 +34,19 @@ local hold = redis.call('HMGET', cache, 'holdCode', 'holdSince', 'healthDetail')
 return { run, span, blob, v[3], v[4], v[5], hold[1] or '', hold[2] or '', hold[3] or '' }
 `;
 
-/** ARGV: tag, id, chunk, updates, details, sentence, codes, then samples as pairs. Returns state and number accepted. */
+/**
+ * ARGV: tag, id, chunk, updates, details, sentence, codes, then samples as pairs. Returns state, number accepted, and in
+ * how many blobs the details of the chunk lie if this added one.
+ */
 const record = `
-if redis.call('EXISTS', job) == 0 then return { 'gone', 0 } end
-local accepted = apply(tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6], ARGV[7], samplesFrom(8))
-if TERMINAL[redis.call('HGET', job, 'state')] then return { redis.call('HGET', job, 'state'), accepted } end
+if redis.call('EXISTS', job) == 0 then return { 'gone', 0, 0 } end
+local accepted, blobs = apply(tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6], ARGV[7], samplesFrom(8))
+local state = redis.call('HGET', job, 'state')
+if TERMINAL[state] then return { state, accepted, blobs } end
 expireIfDue()
-local state = finish()
+state = finish()
 if redis.call('HGET', job, 'ending') == 'expired' and not TERMINAL[state] then state = 'expired' end
-return { state, accepted }
+return { state, accepted, blobs }
 `;
 
 /** ARGV: tag, id, chunk, run. Returns how many files were given back. */

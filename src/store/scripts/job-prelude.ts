@@ -246,39 +246,42 @@ local function countErrors(codes)
   for code, n in pairs(codes) do redis.call('HINCRBY', errors, 'n:' .. code, n) end
 end
 
+-- Returns in how many blobs the details of the chunk lie now.
 local function addDetails(chunk, blob)
   local batch = redis.call('HINCRBY', details, chunk .. ':n', 1)
   redis.call('HSET', details, chunk .. '.' .. batch, blob)
+  return batch + redis.call('HEXISTS', details, chunk)
 end
 
 -- Applies packed results to the bytes of one chunk; a file that has ended already is left alone.
 -- updates: per file offset (2 bytes), new state byte, number of its code in 'codes' or 0 (255: evidence 'accepted'),
 -- faults (2 bytes), size (double, -1 unknown)
+-- Returns how many were accepted, and in how many blobs the details lie (0: none was added).
 local function apply(chunk, updates, blob, sentence, codeList, samples)
   local first = chunk * CHUNK
   local span = redis.call('GETRANGE', states, first, first + CHUNK - 1)
   local bytes = { span:byte(1, -1) }
   local codes = {}
   for code in codeList:gmatch('%S+') do codes[#codes + 1] = code end
-  local delta, byCode, accepted, bytesDone, faults, unproven = {}, {}, 0, 0, 0, 0
+  local byByte, byCode, accepted, bytesDone, faults, unproven, blobs = {}, {}, 0, 0, 0, 0, 0
   local position, number = 1, 0
   local hasParts = redis.call('EXISTS', parts) == 1
+  local unpackUpdate = struct.unpack
   while position <= #updates do
     local offset, letterByte, code, fault, size
-    offset, letterByte, code, fault, size, position = struct.unpack('>HBBHd', updates, position)
+    offset, letterByte, code, fault, size, position = unpackUpdate('>HBBHd', updates, position)
     number = number + 1
     local old = bytes[offset + 1]
     -- Whoever says that a copy has ended has no temporary file any more.
     if hasParts then endPart(string.format('%.0f', first + offset), true) end
+    -- From p (112) or a (97); bytes count where they are those of s (115) or c (99).
     if old == 112 or old == 97 then
-      local letter = string.char(letterByte)
-      local oldLetter = string.char(old)
       bytes[offset + 1] = letterByte
-      delta[oldLetter] = (delta[oldLetter] or 0) - 1
-      delta[letter] = (delta[letter] or 0) + 1
+      byByte[old] = (byByte[old] or 0) - 1
+      byByte[letterByte] = (byByte[letterByte] or 0) + 1
       accepted = accepted + 1
       faults = faults + fault
-      if size > 0 and (letter == 's' or letter == 'c') then bytesDone = bytesDone + size end
+      if size > 0 and (letterByte == 115 or letterByte == 99) then bytesDone = bytesDone + size end
       if code == 255 then
         unproven = unproven + 1
       elseif code > 0 then
@@ -292,14 +295,16 @@ local function apply(chunk, updates, blob, sentence, codeList, samples)
       end
     end
   end
-  if accepted == 0 then return 0 end
+  if accepted == 0 then return 0, 0 end
   redis.call('SETRANGE', states, first, string.char(unpack(bytes)))
+  local delta = {}
+  for byte, n in pairs(byByte) do delta[string.char(byte)] = n end
   count(delta)
   remember(delta, bytesDone)
   countErrors(byCode)
   moveBytes('bytesDone', bytesDone)
   if faults > 0 then redis.call('HINCRBY', job, 'faults', faults) end
-  if blob ~= '' then addDetails(chunk, blob) end
+  if blob ~= '' then blobs = addDetails(chunk, blob) end
   -- Here and not by a call of its own, which could come after the end of the job.
   if unproven > 0 then
     redis.call('HSETNX', job, 'w:DIALECT_UNPROVEN', [[${UNPROVEN_WARNING}]])
@@ -309,7 +314,7 @@ local function apply(chunk, updates, blob, sentence, codeList, samples)
   sampleRates()
   changed()
   if (delta.f or 0) + (delta.e or 0) > 0 then announce('job.failing') end
-  return accepted
+  return accepted, blobs
 end
 
 local function samplesFrom(position)
