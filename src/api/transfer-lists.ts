@@ -1,7 +1,7 @@
 import { BrokerError } from '../model/errors.js';
 import type { ApiLimits } from '../model/limits.js';
 import { PathList } from '../model/path-list.js';
-import { pathBytes } from '../model/pathname.js';
+import { liesWithin, pathBytes, tidyPathBytes } from '../model/pathname.js';
 import { type TransferFile, transferFileSchema } from '../model/requests.js';
 import type { FileEntry } from '../store/entry.js';
 import type { FileReader } from './intake-files.js';
@@ -77,6 +77,12 @@ export function fileEntry(
     destination: absolutePath(destination, where, 'destination', limits),
     size: size ?? null,
   };
+}
+
+/** @throws {ValidationError} if the copies of a directory would be found by the walk through it */
+export function refuseCopyIntoItself(source: Buffer, destination: Buffer, pointer: string): void {
+  if (!liesWithin(tidyPathBytes(destination), tidyPathBytes(source))) return;
+  throw new ValidationError([{ detail: 'destination is the source or lies within it', pointer }]);
 }
 
 /**

@@ -75,6 +75,10 @@ export const FILE_ERRORS = {
     retryable: false,
     help: 'The same entry stands earlier in this list; its result is there.',
   },
+  DESTINATION_TAKEN: {
+    retryable: false,
+    help: 'Another file of the job has the same destination. Give one of them another, and transfer it by a job of its own.',
+  },
   DEADLINE: { retryable: true, help: 'The deadline passed before it was done. Retry, or allow more time.' },
   CANCELED: { retryable: true, help: 'The job was canceled before this file was done.' },
   WORKER_LOST: {

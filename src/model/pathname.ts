@@ -62,6 +62,13 @@ export function tidyPathBytes(path: Uint8Array): Uint8Array {
   return Buffer.from(components.filter((each) => each !== '' && each !== '.').join('/'), 'latin1');
 }
 
+/** Both tidy. A directory lies within itself. */
+export function liesWithin(path: Uint8Array, top: Uint8Array): boolean {
+  if (top.length === 0) return true;
+  if (path.length < top.length || Buffer.compare(path.subarray(0, top.length), top) !== 0) return false;
+  return path.length === top.length || path[top.length] === SLASH;
+}
+
 /** Of a path without slashes at either end: an empty component, or one that is `.`. */
 function isUntidy(path: Uint8Array): boolean {
   let length = 0;

@@ -24,7 +24,7 @@ export function encodeEntry({ path, destination, size }: FileEntry): Buffer {
 /** Bytes that are the same for entries which mean the same: however the path is spelled, whatever its size. */
 export function identityOf({ path, destination }: Pick<FileEntry, 'path' | 'destination'>): Uint8Array {
   const tidy = tidyPathBytes(path);
-  return destination === null ? tidy : Buffer.concat([tidy, NUL, destination]);
+  return destination === null ? tidy : Buffer.concat([tidy, NUL, tidyPathBytes(destination)]);
 }
 
 export function decodeEntry(bytes: Buffer): FileEntry & { path: Buffer; destination: Buffer | null } {

@@ -1,6 +1,6 @@
 import { BrokerError } from '../model/errors.js';
 import type { Job } from '../model/job.js';
-import { pathText } from '../model/pathname.js';
+import { pathText, tidyPathBytes } from '../model/pathname.js';
 import type { JobOwner } from '../model/principal.js';
 import { CHUNK_FILES, encodePaths } from './chunk-codec.js';
 import { type Commands, guarded, storeError } from './commands.js';
@@ -226,7 +226,7 @@ export class Intake implements JobIntake {
     const index = this.#files;
     const first = this.#duplicates.add(identityOf({ path, destination }), index);
     if (destination === null) return first;
-    const taken = this.#destinations.add(destination, index);
+    const taken = this.#destinations.add(tidyPathBytes(destination), index);
     if (taken >= 0 && first < 0) {
       throw new BrokerError(
         'VALIDATION',

@@ -41,14 +41,20 @@ export async function retryJob(
       const directory = again.directoryOf.get(chunk);
       if (directory !== undefined && again.indices.has(directory)) return;
       const entries = await files.entries(id, chunk);
+      const [stored] = directory === undefined ? [] : await files.read(id, [chunk], () => states);
       for (let offset = 0; offset < states.length; offset++) {
         const entry = entries[offset];
         if (!entry || !BAD.has(states[offset] as number)) continue;
+        // Alone it would replace the copy of the file that it collided with.
+        if (stored?.details.get(offset)?.lastError?.code === 'DESTINATION_TAKEN') continue;
         await intake.add(entry);
       }
     });
     if (intake.filesAdded === 0 && again.indices.size === 0) {
-      throw new BrokerError('NOTHING_TO_RETRY', `Every file of job ${id} succeeded or was skipped.`);
+      throw new BrokerError(
+        'NOTHING_TO_RETRY',
+        `Every file of job ${id} succeeded, was skipped, or has the destination of another.`,
+      );
     }
     for (const warning of parent.warnings) intake.warn(warning.code, warning.message, warning.count);
     return await intake.commit({

@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import type { CacheLimits } from '../model/cache.js';
 import type { FileErrorCode } from '../model/errors.js';
-import { pathBytes, pathText, tidyPathBytes } from '../model/pathname.js';
+import { liesWithin, pathBytes, pathText, tidyPathBytes } from '../model/pathname.js';
 import { isTerminalJobState, type JobState } from '../model/words.js';
 import { CHUNK_FILES, decodePaths, encodePaths } from './chunk-codec.js';
 import { Commands, type ScriptReply } from './commands.js';
@@ -29,6 +29,7 @@ import type {
   ExpansionRun,
   FileResult,
   HoldReason,
+  NamedFile,
   NewFile,
   QueueEntry,
   RecordReply,
@@ -48,6 +49,7 @@ const ENDINGS_RECHECK_MS = 3000;
 /** Of the jobs whose chunks were begun last. */
 const REMEMBERED_QUEUES = 10_000;
 const ACTIVE = STATE_BYTES.active.charCodeAt(0);
+const SKIPPED = STATE_BYTES.skipped.charCodeAt(0);
 
 /** The store as a worker uses it; one per process. */
 export function openWorkStore(options: WorkStoreOptions): WorkStore {
@@ -385,13 +387,20 @@ class RedisWorkStore implements WorkStore {
 
   async *#namedBefore(
     jobId: string,
-    { path }: DirectoryRequest,
+    { path, destination }: DirectoryRequest,
     directories: readonly number[],
-  ): AsyncIterable<ChunkFile> {
-    const top = tidyPathBytes(pathBytes(path));
+  ): AsyncIterable<NamedFile> {
+    const [source, target] = [tidyPath(path), destination === undefined ? null : tidyPath(destination)];
     const wanted = new Set<number | null>([null, ...directories]);
+    let chunk = -1;
+    let states: Buffer = Buffer.alloc(0);
     for await (const file of this.#appended(jobId, (from) => wanted.has(from))) {
-      if (liesWithin(tidyPathBytes(pathBytes(file.path)), top)) yield file;
+      const isTarget = target && file.destination !== null && liesWithin(tidyPath(file.destination), target);
+      if (!isTarget && !liesWithin(tidyPath(file.path), source)) continue;
+      const at = Math.floor(file.index / CHUNK_FILES);
+      if (at !== chunk) states = await this.#files.states(jobId, at * CHUNK_FILES, CHUNK_FILES);
+      chunk = at;
+      yield { ...file, skipped: states[file.index - at * CHUNK_FILES] === SKIPPED };
     }
   }
 
@@ -465,21 +474,25 @@ function workJob(
   return { ...target, id, queue, deadlineAt: Number(deadlineAt) };
 }
 
-/** Directories before this one that lie within it, or it within them. */
+/** Directories before this one that lie within it, or it within them; or whose destinations do. */
 function overlapping(requests: readonly DirectoryRequest[], directory: number): number[] {
-  const tops = requests.slice(0, directory + 1).map(({ path }) => tidyPathBytes(pathBytes(path)));
-  const own = tops.pop() as Uint8Array;
-  return [...tops.keys()].filter((at) => {
-    const top = tops[at] as Uint8Array;
-    return liesWithin(own, top) || liesWithin(top, own);
+  const before = requests.slice(0, directory);
+  const own = requests[directory] as DirectoryRequest;
+  return [...before.keys()].filter((at) => {
+    const { path, destination } = before[at] as DirectoryRequest;
+    if (overlap(path, own.path)) return true;
+    return (
+      destination !== undefined && own.destination !== undefined && overlap(destination, own.destination)
+    );
   });
 }
 
-/** Both tidy. A directory lies within itself. */
-function liesWithin(path: Uint8Array, top: Uint8Array): boolean {
-  if (top.length === 0) return true;
-  if (path.length < top.length || Buffer.compare(path.subarray(0, top.length), top) !== 0) return false;
-  return path.length === top.length || path[top.length] === 0x2f;
+function overlap(one: string, other: string): boolean {
+  return liesWithin(tidyPath(one), tidyPath(other)) || liesWithin(tidyPath(other), tidyPath(one));
+}
+
+function tidyPath(path: string): Uint8Array {
+  return tidyPathBytes(pathBytes(path));
 }
 
 function holdReason([code, since, message]: readonly ScriptReply[]): HoldReason | null {

@@ -113,6 +113,11 @@ export interface RecordReply {
   accepted: number;
 }
 
+export interface NamedFile extends ChunkFile {
+  /** Nothing is done with it: its destination is free. */
+  skipped: boolean;
+}
+
 export interface ExpansionRun<Job extends WorkJob = WorkJob> {
   job: Job;
   directory: number;
@@ -120,8 +125,11 @@ export interface ExpansionRun<Job extends WorkJob = WorkJob> {
   request: DirectoryRequest;
   /** What this or an earlier run of this directory has appended: not to be appended again. */
   appended(): AsyncIterable<ChunkFile>;
-  /** Files below this directory that the job names already: in its list, or by directories before this one. */
-  namedBefore(): AsyncIterable<ChunkFile>;
+  /**
+   * Files that the job names already, in its list or by directories before this one: those below this directory, and
+   * of a transfer those whose destination lies below that of this directory.
+   */
+  namedBefore(): AsyncIterable<NamedFile>;
 }
 
 /** `fenced`: a newer run of this directory has begun. `ended`: the job was canceled, expired or deleted. `full`: the job has as many files as one may have. In each case: stop. */

@@ -1,7 +1,7 @@
 import { CopyError, copyErrorOf } from '../copy/copy-error.js';
 import { type FoundFile, walkFiles } from '../copy/look.js';
 import { globFilter } from '../flush/globs.js';
-import { pathBytes, pathText } from '../model/pathname.js';
+import { pathBytes, pathText, tidyPathBytes } from '../model/pathname.js';
 import { Duplicates } from '../store/dedup.js';
 import { identityOf } from '../store/entry.js';
 import type {
@@ -44,7 +44,12 @@ export async function runTransferExpansion(
       0,
     ) < 0;
   for await (const file of run.appended()) isNew(file);
-  for await (const file of run.namedBefore()) isNew(file);
+  // Destinations that others of the job have. Within one directory each file has its own.
+  const taken = new Duplicates();
+  for await (const file of run.namedBefore()) {
+    isNew(file);
+    if (file.destination !== null && !file.skipped) taken.add(placeOf(file.destination), 0);
+  }
 
   let files: NewFile[] = [];
   let ended: FileResult[] = [];
@@ -52,7 +57,10 @@ export async function runTransferExpansion(
   let reply: AppendReply = 'ok';
   const add = async (file: NewFile | FileResult): Promise<void> => {
     if (!isNew(file)) return;
+    const { destination = null } = file;
     if ('state' in file) ended.push(file);
+    else if (taken.size > 0 && destination !== null && taken.add(placeOf(destination), 0) >= 0)
+      ended.push(collision(file, destination));
     else files.push(file);
     if (files.length === CHUNK_FILES) {
       reply = await store.appendExpanded(run, files);
@@ -114,6 +122,16 @@ function entryOf(
     size,
     destination,
   };
+}
+
+/** Which of them would stand there in the end is not left to chance: the one that the job names first is copied. */
+function collision(file: NewFile, destination: string): FileResult {
+  const sentence = `${file.path} is not copied: the job has another file with the destination ${destination}`;
+  return { ...failedResult(0, file.path, fileError('DESTINATION_TAKEN', 'intake', sentence)), destination };
+}
+
+function placeOf(destination: string): Uint8Array {
+  return tidyPathBytes(pathBytes(destination));
 }
 
 function unreadable(path: string, destination: string | undefined, error: unknown): FileResult {

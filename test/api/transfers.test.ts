@@ -96,6 +96,11 @@ test('what is wrong with a transfer is told with its place, and nothing of it st
     [{ node: 'n1', files: [file('a')], scrTransferFile: '/x' }, 'VALIDATION', '/scrTransferFile'],
     [{ node: 'n1', scrTransferFile: 'x' }, 'VALIDATION', undefined],
     [
+      { node: 'n1', directories: [{ source: '/a/b', destination: '/a//b/./c' }] },
+      'VALIDATION',
+      '/directories/0/destination',
+    ],
+    [
       { node: 'n1', files: [{ source: `/${'x'.repeat(5000)}`, destination: '/b' }] },
       'PATH_TOO_LONG',
       '/files/0/source',

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { LOCAL_PRINCIPAL } from '../../src/model/principal.js';
 import { until } from '../store/fixture.js';
-import { MIB, NODE, sha256, startTransferRig } from './transfer-rig.js';
+import { MIB, NODE, newTransfer, sha256, startTransferRig } from './transfer-rig.js';
 
 const SLOW = { limits: { bytesPerSecond: 4 * MIB, cpuPercent: null } };
 
@@ -91,7 +91,6 @@ describe('files', () => {
     for (const [from = '', to = ''] of entries) {
       await intake.add({ path: Buffer.from(from), destination: Buffer.from(to), size: null });
     }
-    const { newTransfer } = await import('./transfer-rig.js');
     const { id } = await intake.commit(newTransfer());
     const job = await rig.ended(id);
     assert.equal(job.state, 'partial');
@@ -120,7 +119,6 @@ describe('files', () => {
     await add('short', 'b', 11);
     await add('short', 'c', 9);
     await add('blocked', 'is-a-file/d');
-    const { newTransfer } = await import('./transfer-rig.js');
     const { id } = await intake.commit(newTransfer());
     const job = await rig.ended(id);
     assert.equal(job.state, 'failed');
@@ -280,6 +278,64 @@ describe('a job', () => {
     assert.equal((await rig.job(first)).state, 'running');
     await rig.test.store.setLimits(first, { bytesPerSecond: null });
     assert.equal((await rig.ended(first)).state, 'succeeded');
+  });
+
+  test('whose directories and files meet at a destination copies the one named first and fails the other, also when it is retried', async (t) => {
+    const rig = await startTransferRig(t);
+    rig.startAgent();
+    for (const [name, bytes] of [
+      ['a/same', 10],
+      ['a/only-a', 11],
+      ['b/same', 12],
+      ['b/only-b', 13],
+      ['b/listed', 14],
+      ['c/a', 15],
+      ['elsewhere', 16],
+    ] as const)
+      await rig.make(name, bytes);
+    await symlink('elsewhere', join(rig.source, 'a/only-b'));
+    const directory = (from: string, to: string) => ({
+      path: `${rig.source}/${from}`,
+      destination: `${rig.destination}/${to}`,
+      include: [],
+      exclude: [],
+    });
+    const intake = rig.test.store.openIntake(LOCAL_PRINCIPAL);
+    await intake.add({
+      path: Buffer.from(join(rig.source, 'elsewhere')),
+      destination: Buffer.from(`${rig.destination}//out/./listed`),
+      size: null,
+    });
+    // The last goes into the destination of the others from above: c/out/same and out/same are one.
+    await rig.make('c/out/same', 17);
+    const directories = [directory('a', 'out'), directory('b', 'out/'), directory('c', '')];
+    const { id } = await intake.commit(newTransfer({}, { directories }));
+    const job = await rig.ended(id);
+    assert.equal(job.state, 'partial', JSON.stringify(job));
+    const { items } = await rig.test.store.listFiles(id, { states: ['failed'] }, null, 10);
+    assert.deepEqual(items.map(({ path, lastError }) => [path, lastError?.code]).sort(), [
+      [`${rig.source}/b/listed`, 'DESTINATION_TAKEN'],
+      [`${rig.source}/b/same`, 'DESTINATION_TAKEN'],
+      [`${rig.source}/c/out/same`, 'DESTINATION_TAKEN'],
+    ]);
+    assert.match(
+      items[0]?.lastError?.message ?? '',
+      /another file with the destination .*out\/\/?(same|listed)/,
+    );
+    const sizes = await Promise.all(
+      (await rig.destinationFiles()).map(async (name) => [
+        name,
+        (await stat(join(rig.destination, name))).size,
+      ]),
+    );
+    assert.deepEqual(sizes, [
+      ['a', 15],
+      ['out/listed', 16],
+      ['out/only-a', 11],
+      ['out/only-b', 13],
+      ['out/same', 10],
+    ]);
+    await assert.rejects(rig.test.store.retry(id, LOCAL_PRINCIPAL), { code: 'NOTHING_TO_RETRY' });
   });
 
   test('refuses two files for one destination, and skips an entry that stands twice', async (t) => {

@@ -17,7 +17,7 @@ import { commitOptions, type QueueRoom, queueRoom, takeBody, takeFiles } from '.
 import { type JobRequest, JSON_TYPE, jobOperation, NDJSON_TYPE, uploadLimits } from '../job-intake.js';
 import { labelsOf } from '../labels.js';
 import { ValidationError, validationError } from '../problem.js';
-import { absolutePath, fileEntry, TransferListReader } from '../transfer-lists.js';
+import { absolutePath, fileEntry, refuseCopyIntoItself, TransferListReader } from '../transfer-lists.js';
 
 /** Parsed in one go, which stops the process for as long: what is longer is sent streamed. */
 const JSON_BODY_BYTES = 4 * 1024 * 1024;
@@ -113,8 +113,13 @@ export function postTransfers(context: RouteContext) {
       return [{ path: body.scrTransferFile, include: [], exclude: [] }];
     }
     return (body.directories ?? []).map(({ source, destination, include = [], exclude = [] }, i) => {
-      absolutePath(source, `/directories/${i}`, 'source', limits);
-      absolutePath(destination, `/directories/${i}`, 'destination', limits);
+      const where = `/directories/${i}`;
+      const from = absolutePath(source, where, 'source', limits);
+      refuseCopyIntoItself(
+        from,
+        absolutePath(destination, where, 'destination', limits),
+        `${where}/destination`,
+      );
       return { path: source, destination, include, exclude };
     });
   }
