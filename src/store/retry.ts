@@ -5,7 +5,7 @@ import { CHUNK_FILES } from './chunk-codec.js';
 import type { Commands } from './commands.js';
 import { STATE_BYTES } from './file-states.js';
 import type { Files } from './files.js';
-import { cacheShown, type JobRow, jobFromRow, jobMeta, jobState } from './job-record.js';
+import { type JobRow, jobMeta, jobState } from './job-record.js';
 import type { DirectoryRequest, JobIntake } from './types.js';
 
 const SLICE_FILES = CHUNK_FILES * 64;
@@ -16,7 +16,8 @@ const BAD = new Set(
 /**
  * Makes a new job of the files of an ended one that failed, expired or were canceled, chunk by chunk, never with the
  * list in memory. A directory whose expansion did not come to its end, or met a directory it could not read, is
- * expanded anew, and its files are then not named one by one.
+ * expanded anew, and its files are then not named one by one. The warnings of the job stay its own: they are about
+ * files that are not tried again.
  * @throws BrokerError JOB_NOT_FINISHED, NOTHING_TO_RETRY
  */
 export async function retryJob(
@@ -32,7 +33,6 @@ export async function retryJob(
       `Job ${id} is ${row.state}. Wait for its end, or cancel it first.`,
     );
   }
-  const parent = jobFromRow(row, cacheShown([]));
   // Where the parent came from is no part of what its retry is.
   const { origin: _, ...meta } = jobMeta(row);
   try {
@@ -56,7 +56,6 @@ export async function retryJob(
         `Every file of job ${id} succeeded, was skipped, or has the destination of another.`,
       );
     }
-    for (const warning of parent.warnings) intake.warn(warning.code, warning.message, warning.count);
     return await intake.commit({
       ...meta,
       directories: [...again.indices].flatMap((index) => again.requests[index] ?? []),

@@ -167,10 +167,7 @@ test('a retry is a new job of the files that failed, expired or were canceled, i
   assert.deepEqual(retry.labels, { run: '9' });
   assert.equal(retry.export, '/x');
   assert.equal(retry.progress.filesTotal, 1500 - 512 + 3);
-  assert.deepEqual(
-    retry.warnings.map((warning) => warning.code),
-    ['ONLY_ACCEPTED'],
-  );
+  assert.deepEqual(retry.warnings, []);
   const { items } = await t.store.listFiles(retry.id, {}, null, 5);
   assert.deepEqual(
     items.map(({ path }) => path),
