@@ -1,0 +1,115 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { test } from 'node:test';
+import { parseDocument } from 'yaml';
+import { loadConfig, unknownVariables } from '../../src/config.js';
+
+const root = new URL('../../../', import.meta.url);
+const read = (name: string) => readFileSync(new URL(name, root), 'utf8');
+
+/** Instructions of the Dockerfile, each on one line. */
+const instructions = read('Dockerfile')
+  .replaceAll(/^#.*\n/gm, '')
+  .replaceAll(/\\\n\s*/g, ' ')
+  .split('\n')
+  .filter((line) => line !== '');
+
+function argumentsOf(instruction: string): string[] {
+  return instructions
+    .filter((line) => line.startsWith(`${instruction} `))
+    .map((line) => line.slice(instruction.length + 1));
+}
+
+const environment: Record<string, string> = Object.fromEntries(
+  argumentsOf('ENV').flatMap((line) => line.split(/\s+/).map((pair) => pair.split('=') as [string, string])),
+);
+
+test('the image gets every file that it copies, and is not that of root', () => {
+  const ignored = read('.dockerignore').trim().split('\n');
+  assert.equal(ignored[0], '**', 'what is not named stays out of the image');
+  const admitted = ignored.slice(1).map((line) => line.replace(/^!/, ''));
+  const sources = argumentsOf('COPY')
+    .filter((line) => !line.startsWith('--from'))
+    .flatMap((line) => line.split(/\s+/).slice(0, -1));
+  assert.ok(sources.length > 0);
+  for (const source of sources) {
+    assert.ok(existsSync(new URL(source, root)), `${source} is not there`);
+    assert.ok(admitted.includes(source), `${source} is ignored by .dockerignore`);
+  }
+  assert.deepEqual(argumentsOf('USER'), ['node']);
+});
+
+test('the environment of the image is one that the service knows, and its ports are exposed', () => {
+  assert.deepEqual(unknownVariables(environment), []);
+  const { http, worker } = loadConfig({ env: environment, yamlText: 'access: { tokensFile: /tokens }' });
+  assert.deepEqual(argumentsOf('EXPOSE'), [`${http.port} ${worker.metricsPort}`]);
+  assert.deepEqual(JSON.parse(argumentsOf('ENTRYPOINT')[0] ?? ''), ['node', '/app/dist/main.js']);
+  assert.deepEqual(JSON.parse(argumentsOf('CMD')[0] ?? ''), ['serve']);
+});
+
+test('the health check is well while the API or a worker answers, and else not', async (t) => {
+  const [line = ''] = argumentsOf('HEALTHCHECK');
+  const [, ...args] = JSON.parse(line.slice(line.indexOf('['))) as string[];
+  let status = 200;
+  const server = createServer((_request, response) => response.writeHead(status).end());
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => server.close());
+  const { port } = server.address() as AddressInfo;
+  const check = async (api: number, worker: number): Promise<unknown> => {
+    const env = { WRITEBACK_HTTP_PORT: String(api), WRITEBACK_WORKER_METRICS_PORT: String(worker) };
+    const [code] = await once(spawn(process.execPath, args, { env, stdio: 'ignore' }), 'exit');
+    return code;
+  };
+  // Nothing listens on port 9 of this machine: discard(9) is a service of another age.
+  assert.equal(await check(port, 9), 0);
+  assert.equal(await check(9, port), 0);
+  assert.equal(await check(9, 9), 1);
+  status = 503;
+  assert.equal(await check(port, 9), 1);
+});
+
+interface Service {
+  command?: string | string[];
+  volumes?: string[];
+  environment?: Record<string, string>;
+  depends_on?: Record<string, unknown>;
+  ports?: string[];
+  build?: string;
+}
+
+test('docker-compose.yml is strict YAML whose parts are there, with a configuration that is valid', () => {
+  const document = parseDocument(read('docker-compose.yml'), { merge: true, strict: true });
+  assert.deepEqual([...document.errors, ...document.warnings], []);
+  const { services, volumes } = document.toJS() as {
+    services: Record<string, Service>;
+    volumes: Record<string, unknown>;
+  };
+  assert.deepEqual(Object.keys(services), ['redis', 'api', 'worker', 'simulated-cache']);
+  for (const [name, service] of Object.entries(services)) {
+    for (const mount of service.volumes ?? []) {
+      const [source = ''] = mount.split(':');
+      const there = source.startsWith('./') ? existsSync(new URL(source, root)) : source in volumes;
+      assert.ok(there, `${name}: ${source}`);
+    }
+    for (const other of Object.keys(service.depends_on ?? {})) assert.ok(other in services, other);
+  }
+  for (const role of ['api', 'worker'] as const) {
+    const { command, environment: variables = {} } = services[role] as Service;
+    assert.deepEqual(command, ['serve', '--role', role]);
+    assert.deepEqual(unknownVariables(variables), []);
+    const config = loadConfig({
+      env: { ...environment, ...variables },
+      yamlText: read('compose.config.yaml'),
+    });
+    assert.equal(new URL(config.redis.url ?? '').hostname, 'redis');
+    for (const { addresses } of config.caches)
+      for (const address of addresses) assert.ok(address in services);
+  }
+  assert.ok(services.api?.ports?.every((port) => port.endsWith(`:${environment.WRITEBACK_HTTP_PORT}`)));
+  assert.match(String(services.redis?.command), /--appendonly yes --appendfsync always .*noeviction/);
+});
