@@ -89,7 +89,7 @@ async function main() {
   const port = values.port === undefined ? await freePort() : Number(values.port);
   const url = `http://127.0.0.1:${port}`;
   await startService(built, folder, cache, port, url);
-  console.log(`   ${url} is ready`);
+  console.log(`   ${url} is ready; opened in a browser it is the dashboard, to watch what follows`);
 
   say(`3. ${paths.length} files are in the cache, and not in the store`);
   const sums = await checksums(cacheDir, paths);
@@ -375,6 +375,7 @@ async function freePort() {
 
 function showWaysOn(built, url, goodJob, badJob, keep) {
   console.log(`
+   The dashboard:                 ${url}/
    API, with a page to try it:    ${url}/docs
    The job:                       curl ${url}/v1/jobs/${goodJob}
    Its files:                     curl '${url}/v1/jobs/${goodJob}/files?limit=3'

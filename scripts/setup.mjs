@@ -123,12 +123,20 @@ function withoutStartingServices(install) {
 export function build() {
   rmSync(join(root, 'dist'), { recursive: true, force: true });
   run(npmBin('tsc'), ['-p', 'tsconfig.build.json']);
+  buildDashboard('dist/web');
 }
 
 /** Compiles product, tests and benchmarks into `build`, which checks all their types. */
 export function buildAll() {
   rmSync(join(root, 'build'), { recursive: true, force: true });
   run(npmBin('tsc'), ['-p', 'tsconfig.json']);
+  buildDashboard('build/src/web');
+}
+
+/** Checks the types of the dashboard and bundles it into a folder. */
+function buildDashboard(folder) {
+  run(npmBin('tsc'), ['-p', 'src/web']);
+  run(process.execPath, ['scripts/build-web.mjs', folder]);
 }
 
 export const REDIS = { command: 'redis-server', package: 'redis-server', needed: true };

@@ -40,7 +40,7 @@ ensureDebianPackages([
   {
     command: 'chromium',
     package: 'chromium',
-    needed: 'the tests of the page /docs in a browser are skipped',
+    needed: 'the tests of the dashboard and of the page /docs in a browser are skipped',
   },
   ...['slurmctld', 'slurmd'].map((command) => ({
     command,

@@ -2,10 +2,12 @@ import { randomUUID } from 'node:crypto';
 import type { Server } from 'node:http';
 import { type AddressInfo, BlockList, isIP, isIPv6 } from 'node:net';
 import type { Server as TlsServer } from 'node:tls';
+import { fileURLToPath } from 'node:url';
 import type { Logger } from 'pino';
 import { Authenticator } from './access/authenticator.js';
 import { openTls, type TlsCertificates } from './access/tls.js';
 import { buildApp } from './api/app.js';
+import { type DashboardFile, readDashboard } from './api/dashboard.js';
 import { type Config, ConfigError } from './config.js';
 import { listenForScrapes } from './metrics/listener.js';
 import { ServiceMetrics } from './metrics/service-metrics.js';
@@ -293,6 +295,7 @@ class RunningService implements Service {
       publicMetrics: access.publicMetrics,
       ...(authenticator && { authenticate: (field) => authenticator.authenticate(field) }),
       ...(this.#tls && { tls: this.#tls.options }),
+      dashboard: dashboardFiles(log),
       ...(this.#metrics && { metrics: this.#metrics }),
     });
     this.#app = app;
@@ -346,6 +349,16 @@ class RunningService implements Service {
     await phase('tracing', TRACING_PHASE_MS, async () => this.#tracing?.close());
     await phase('redis', REDIS_PHASE_MS, async () => this.#embedded?.stop());
     return inTime;
+  }
+}
+
+/** Without them the API works all the same. */
+function dashboardFiles(log: Logger): DashboardFile[] {
+  try {
+    return readDashboard(fileURLToPath(new URL('web', import.meta.url)));
+  } catch (error) {
+    log.warn({ err: error }, 'the dashboard is not built ("npm run build"): there is nothing at /');
+    return [];
   }
 }
 

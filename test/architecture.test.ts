@@ -21,6 +21,7 @@ const ROOMS: Record<string, readonly string[]> = {
   access: ['model'],
   api: ['store', 'model'],
   metrics: ['worker', 'store', 'model'],
+  web: ['model'],
   cli: ['access', 'flush', 'scr', 'sim', 'model'],
   config: ['model'],
   tracing: [],
@@ -51,6 +52,7 @@ const PACKAGES: Record<string, readonly string[]> = {
     'zod',
   ],
   metrics: ['prom-client'],
+  web: ['preact', 'preact/hooks', '@preact/signals'],
   cli: ['commander', 'zod'],
   config: ['yaml', 'zod'],
   tracing: [
@@ -73,7 +75,7 @@ interface Import {
 }
 
 const files = readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' })
-  .filter((file) => file.endsWith('.ts'))
+  .filter((file) => /\.tsx?$/.test(file))
   .sort();
 
 const imports: Import[] = files.flatMap((file) => {
@@ -90,7 +92,7 @@ const imports: Import[] = files.flatMap((file) => {
 });
 
 function room(path: string): string {
-  return path.includes('/') ? (path.split('/')[0] as string) : path.replace(/\.ts$/, '');
+  return path.includes('/') ? (path.split('/')[0] as string) : path.replace(/\.tsx?$/, '');
 }
 
 test('every source file lies in a known room', () => {
@@ -122,7 +124,7 @@ test('no import goes round in a circle', () => {
   const edges = new Map<string, string[]>();
   for (const { file, target, ours } of imports) {
     if (!ours) continue;
-    const from = file.replace(/\.ts$/, '');
+    const from = file.replace(/\.tsx?$/, '');
     edges.set(from, [...(edges.get(from) ?? []), target]);
   }
   const done = new Set<string>();
@@ -149,7 +151,7 @@ function withoutComments(source: string): string {
 }
 
 test('there is no drawer for things without a place', () => {
-  const drawers = /(^|\/)(utils?|helpers?|common|lib|misc|shared)(\/|\.ts$)/;
+  const drawers = /(^|\/)(utils?|helpers?|common|lib|misc|shared)(\/|\.tsx?$)/;
   assert.deepEqual(
     files.filter((file) => drawers.test(file)),
     [],

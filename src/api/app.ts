@@ -13,6 +13,7 @@ import { serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod
 import { addAccessRules } from './access-rules.js';
 import { type BodyLimits, readJson } from './body.js';
 import { Connections } from './connections.js';
+import { serveDashboardFile } from './dashboard.js';
 import type { ApiDeps, RouteContext } from './deps.js';
 import { JobFeed } from './job-feed.js';
 import { openApiOptions } from './openapi.js';
@@ -143,6 +144,7 @@ export function buildApp(deps: ApiDeps): FastifyInstance {
     routes.route(openapiJson(() => app.swagger()));
     if (deps.metrics)
       routes.route(showMetrics(deps.metrics, deps.publicMetrics === true ? 'public' : 'submit'));
+    for (const file of deps.dashboard ?? []) routes.route(serveDashboardFile(file));
     done();
   });
 

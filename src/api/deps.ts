@@ -7,6 +7,7 @@ import type { AdHocConfig, ApiLimits } from '../model/limits.js';
 import type { Access, Principal } from '../model/principal.js';
 import type { WebhooksConfig } from '../model/webhook.js';
 import type { JobStore } from '../store/types.js';
+import type { DashboardFile } from './dashboard.js';
 import type { JobFeed } from './job-feed.js';
 import type { OperationDocs } from './openapi.js';
 import type { Lookup, Targets } from './target.js';
@@ -23,6 +24,8 @@ export interface ApiDeps {
   version: string;
   /** From the moment it says true, new work is refused; long-polls are released when the app is closed. */
   shuttingDown: () => boolean;
+  /** Served at `/`; absent: there is none. */
+  dashboard?: readonly DashboardFile[];
   /** Shown at /metrics; absent: there is none. */
   metrics?: ApiMetrics;
   /** True: /metrics wants no credential. */

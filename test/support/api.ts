@@ -2,6 +2,8 @@ import type { AddressInfo } from 'node:net';
 import type { FastifyInstance, InjectOptions } from 'fastify';
 import { pino } from 'pino';
 import { buildApp } from '../../src/api/app.js';
+import type { DashboardFile } from '../../src/api/dashboard.js';
+import type { Authenticate } from '../../src/api/deps.js';
 import type { Problem } from '../../src/api/problem.js';
 import type { Lookup } from '../../src/api/target.js';
 import { type CacheConfig, cacheConfigSchema } from '../../src/model/cache.js';
@@ -18,6 +20,8 @@ export interface ApiTestOptions {
   adHoc?: Record<string, unknown>;
   webhooks?: Record<string, unknown>;
   lookup?: Lookup;
+  dashboard?: readonly DashboardFile[];
+  authenticate?: Authenticate;
 }
 
 export interface ApiTest {
@@ -63,6 +67,8 @@ export function startApi(options: ApiTestOptions = {}): ApiTest {
     version: '1.2.3',
     shuttingDown: () => shuttingDown,
     ...(options.lookup && { lookup: options.lookup }),
+    ...(options.dashboard && { dashboard: options.dashboard }),
+    ...(options.authenticate && { authenticate: options.authenticate }),
   });
 
   async function json(request: InjectOptions) {

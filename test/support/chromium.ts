@@ -13,8 +13,22 @@ export interface Page {
   evaluate<T>(expression: string): Promise<T>;
   /** Waits until the expression is truthy, and returns its value (true for an element). */
   until<T>(expression: string): Promise<T>;
+  /** Presses keys one after the other, as a person does: `Tab`, `Shift+Tab`, `Enter`, `a`. */
+  press(...keys: string[]): Promise<void>;
+  /** Types into what has the focus. */
+  type(text: string): Promise<void>;
+  /** What the page is shown on. */
+  look(screen: Screen): Promise<void>;
+  /** A PNG of what is seen. */
+  screenshot(): Promise<Buffer>;
   /** Errors of the page: exceptions, refused resources, violations of its content security policy. */
   readonly errors: string[];
+}
+
+export interface Screen {
+  width: number;
+  height: number;
+  colors: 'light' | 'dark';
 }
 
 export interface Chromium {
@@ -31,6 +45,14 @@ interface Message {
 }
 
 const WAIT_MS = 60_000;
+/** Virtual key codes of keys that type nothing. */
+const CODES: Record<string, number> = {
+  Tab: 9,
+  Enter: 13,
+  Escape: 27,
+  ArrowLeft: 37,
+  ArrowRight: 39,
+};
 
 /** Path of an installed Chromium, or null. */
 export function findChromium(): string | null {
@@ -149,6 +171,34 @@ async function openPage(child: ChildProcess): Promise<Page> {
     evaluate,
     async goto(url) {
       await send('Page.navigate', { url }, sessionId);
+    },
+    async press(...keys) {
+      for (const name of keys) {
+        const [key = '', modifier] = name.split('+').reverse();
+        const text = key.length === 1 ? key : key === 'Enter' ? '\r' : undefined;
+        const event = {
+          key,
+          code: CODES[key] ? key : undefined,
+          windowsVirtualKeyCode: CODES[key] ?? key.toUpperCase().charCodeAt(0),
+          modifiers: modifier === 'Shift' ? 8 : 0,
+        };
+        await send('Input.dispatchKeyEvent', { type: 'keyDown', ...event, text }, sessionId);
+        await send('Input.dispatchKeyEvent', { type: 'keyUp', ...event }, sessionId);
+      }
+    },
+    async type(text) {
+      await send('Input.insertText', { text }, sessionId);
+    },
+    async look({ width, height, colors }) {
+      const metrics = { width, height, deviceScaleFactor: 1, mobile: width < 500 };
+      await send('Emulation.setDeviceMetricsOverride', metrics, sessionId);
+      await send('Emulation.setTouchEmulationEnabled', { enabled: metrics.mobile }, sessionId);
+      const features = [{ name: 'prefers-color-scheme', value: colors }];
+      await send('Emulation.setEmulatedMedia', { features }, sessionId);
+    },
+    async screenshot() {
+      const { data } = await send('Page.captureScreenshot', { format: 'png' }, sessionId);
+      return Buffer.from(data as string, 'base64');
     },
     async until<T>(expression: string): Promise<T> {
       const deadline = Date.now() + WAIT_MS;

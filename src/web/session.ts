@@ -1,0 +1,43 @@
+import { signal } from '@preact/signals';
+
+/** Who looks at the page. The token lives as long as the tab and is sent to this service only. */
+
+const KEY = 'writeback-token';
+const ROLES = ['submit', 'operate', 'admin'] as const;
+
+export interface Me {
+  name: string;
+  role: (typeof ROLES)[number];
+}
+
+export const me = signal<Me | null>(null);
+/** What the sign-in form says; null: no form is needed. */
+export const signInWanted = signal<string | null>(null);
+
+let token = sessionStorage.getItem(KEY);
+
+export function hasToken(): boolean {
+  return token !== null;
+}
+
+export function authorization(): Record<string, string> {
+  return token === null ? {} : { authorization: `Bearer ${token}` };
+}
+
+export function signIn(value: string): void {
+  token = value;
+  sessionStorage.setItem(KEY, value);
+  signInWanted.value = null;
+}
+
+/** Forgets who it was. */
+export function signOut(why: string): void {
+  token = null;
+  sessionStorage.removeItem(KEY);
+  me.value = null;
+  signInWanted.value = why;
+}
+
+export function may(role: Me['role']): boolean {
+  return me.value !== null && ROLES.indexOf(me.value.role) >= ROLES.indexOf(role);
+}
