@@ -83,8 +83,6 @@ const result = spawnSync(
     '--test',
     `--test-concurrency=${FILES_AT_ONCE}`,
     `--test-timeout=${TEST_TIMEOUT_MS}`,
-    // A Redis client that BullMQ was closing as its server went away may wait for it for ever.
-    '--test-force-exit',
     '--test-reporter=spec',
     '--test-reporter-destination=stdout',
     ...files,

@@ -39,7 +39,7 @@ const PACKAGES: Record<string, readonly string[]> = {
   scr: ['koffi'],
   sim: ['picomatch'],
   store: ['bullmq', 'ioredis', 'lru-cache', 'pino', 'zod'],
-  worker: ['@opentelemetry/api', 'bullmq', 'ioredis', 'pino'],
+  worker: ['@opentelemetry/api', 'bullmq', 'pino'],
   webhook: ['bullmq', 'pino'],
   access: ['jose', 'zod'],
   api: [

@@ -34,6 +34,36 @@ export function connectWaiting(target: RedisTarget, name: string): Connection {
   return connect(target, name, { maxRetriesPerRequest: null });
 }
 
+/** For a BullMQ worker: waits for Redis as long as it takes, until it is ended. */
+export interface QueueConnection {
+  readonly redis: Connection;
+  /** Ends it at once, with every connection that BullMQ made from it; whatever waits for an answer is rejected. */
+  end(): void;
+}
+
+/**
+ * BullMQ makes a duplicate to block on, and its `close` waits for the end of that: with Redis away for ever, because
+ * ioredis between two tries tells of no end.
+ */
+export function connectForQueue(target: RedisTarget, name: string): QueueConnection {
+  const redis = connectWaiting(target, name);
+  const open = new Set<Connection>([redis]);
+  const duplicate = redis.duplicate.bind(redis) as (...options: unknown[]) => Connection;
+  redis.duplicate = ((...options: unknown[]) => {
+    const copy = duplicate(...options);
+    open.add(copy);
+    copy.on('end', () => open.delete(copy));
+    copy.on('connecting', () => open.add(copy));
+    return copy;
+  }) as typeof redis.duplicate;
+  return {
+    redis,
+    end() {
+      for (const connection of [...open]) disconnect(connection);
+    },
+  };
+}
+
 /** Resolves when commands can be sent, or after `waitMs` (Redis may be down at the start; it is no reason to fail). */
 export async function untilReady(connection: Connection, waitMs: number): Promise<void> {
   if (connection.status === 'ready') return;

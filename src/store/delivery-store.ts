@@ -2,7 +2,7 @@ import type { Job } from '../model/job.js';
 import type { DeliveryAttempt, JobWebhook } from '../model/webhook.js';
 import type { DeliveryState, WebhookEvent } from '../model/words.js';
 import { Commands } from './commands.js';
-import { type Connection, connectWaiting, disconnect } from './connect.js';
+import { connectForQueue, connectWaiting, disconnect, type QueueConnection } from './connect.js';
 import { Subscriptions } from './events.js';
 import { jobMeta } from './job-record.js';
 import { Jobs } from './jobs.js';
@@ -23,8 +23,8 @@ export interface DueDelivery {
 export interface DeliveryStore {
   /** Prefix of BullMQ's keys. */
   readonly bullPrefix: string;
-  /** A connection for a BullMQ worker; its user ends it. */
-  newConnection(): Connection;
+  /** Its user ends it. */
+  newConnection(): QueueConnection;
   /** Puts every delivery into the queue as soon as it is announced. */
   start(): void;
   /**
@@ -57,7 +57,7 @@ export function openDeliveryStore(options: StoreOptions): DeliveryStore {
 
   return {
     bullPrefix: keys.tag,
-    newConnection: () => connectWaiting(options.redis, 'writeback-webhook-queue'),
+    newConnection: () => connectForQueue(options.redis, 'writeback-webhook-queue'),
     start() {
       subscriptions.listen(keys.announcements, (message) => {
         const [jobId = '', event = ''] = message.split(' ');

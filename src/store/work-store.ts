@@ -5,7 +5,7 @@ import { liesWithin, pathBytes, pathText, tidyPathBytes } from '../model/pathnam
 import { isTerminalJobState, type JobState } from '../model/words.js';
 import { CHUNK_FILES, decodePaths, encodePaths } from './chunk-codec.js';
 import { Commands, type ScriptReply } from './commands.js';
-import { type Connection, connectWaiting, disconnect } from './connect.js';
+import { connectForQueue, connectWaiting, disconnect, type QueueConnection } from './connect.js';
 import { encodeDetails } from './detail-codec.js';
 import { decodeEntry, encodeEntry } from './entry.js';
 import { Subscriptions } from './events.js';
@@ -83,8 +83,8 @@ class RedisWorkStore implements WorkStore {
     this.transfers = new TransferWork(this.#commands, this.#subscriptions);
   }
 
-  newConnection(): Connection {
-    return connectWaiting(this.#options.redis, 'writeback-queue');
+  newConnection(): QueueConnection {
+    return connectForQueue(this.#options.redis, 'writeback-queue');
   }
 
   watchQueues(onChange: (queues: QueueEntry[]) => void): () => void {

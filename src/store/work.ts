@@ -1,7 +1,7 @@
-import type { Cluster, Redis } from 'ioredis';
 import type { CacheConfig, CacheLimits, Credential } from '../model/cache.js';
 import type { FileError, FileErrorCode } from '../model/errors.js';
 import type { Evidence, FileOutcome, JobState, TerminalFileState, WebhookEvent } from '../model/words.js';
+import type { QueueConnection } from './connect.js';
 import type { TransferWork } from './transfers.js';
 import type { DirectoryRequest, FlushTarget, JobOrigin, TransferTarget } from './types.js';
 
@@ -164,8 +164,8 @@ export interface CacheHold {
 export interface WorkStore {
   /** For BullMQ's `prefix`. */
   readonly bullPrefix: string;
-  /** A connection fit for a BullMQ Worker (waits for ever, no command timeout); the caller closes it. */
-  newConnection(): Redis | Cluster;
+  /** The caller ends it. */
+  newConnection(): QueueConnection;
 
   /** Calls `onChange` with all queues, at once and whenever one is added or removed. Returns what ends that. */
   watchQueues(onChange: (queues: QueueEntry[]) => void): () => void;

@@ -2,6 +2,7 @@ import { type Job as BullJob, DelayedError, Worker } from 'bullmq';
 import type { Logger } from 'pino';
 import { deliveryId, destinationOf, type WebhooksConfig } from '../model/webhook.js';
 import type { DeliveryState } from '../model/words.js';
+import type { QueueConnection } from '../store/connect.js';
 import type { DeliveryStore, DueDelivery } from '../store/delivery-store.js';
 import { WEBHOOK_QUEUE } from '../store/keys.js';
 import type { DeliveryItem } from '../store/work.js';
@@ -24,6 +25,8 @@ export interface DelivererOptions {
 /** BullMQ gives up by itself after so many; here only the record decides. */
 const MAX_STALLED_COUNT = 1_000_000;
 const POLL_MS = 1000;
+/** How long handing calls back may take; with Redis away it takes for ever. */
+const HAND_BACK_MS = 2000;
 /** So that what failed together is not tried again together. */
 const JITTER = 0.1;
 
@@ -31,7 +34,7 @@ const JITTER = 0.1;
 export class Deliverer {
   readonly #options: DelivererOptions;
   readonly #addresses: PublicAddresses;
-  readonly #connection: ReturnType<DeliveryStore['newConnection']>;
+  readonly #connection: QueueConnection;
   readonly #bull: Worker<DeliveryItem>;
   readonly #end = new AbortController();
 
@@ -41,7 +44,7 @@ export class Deliverer {
     this.#addresses = new PublicAddresses(webhooks.networks, lookup);
     this.#connection = store.newConnection();
     this.#bull = new Worker<DeliveryItem>(WEBHOOK_QUEUE, (job, token) => this.#process(job, token), {
-      connection: this.#connection,
+      connection: this.#connection.redis,
       prefix: store.bullPrefix,
       concurrency: webhooks.concurrency,
       lockDuration: lockMs,
@@ -57,12 +60,18 @@ export class Deliverer {
     store.start();
   }
 
-  /** Calls under way end within `graceMs`, or go back to the queue and count as not made. Waits for Redis. */
+  /**
+   * Calls under way end within `graceMs`, or go back to the queue and count as not made. Waits for Redis, until the
+   * store is closed too.
+   */
   async close(graceMs: number): Promise<void> {
-    const timer = setTimeout(() => this.#end.abort(), graceMs);
+    const timers = [
+      setTimeout(() => this.#end.abort(), graceMs),
+      setTimeout(() => this.#connection.end(), graceMs + HAND_BACK_MS),
+    ];
     await this.#bull.close();
-    clearTimeout(timer);
-    this.#connection.disconnect();
+    for (const timer of timers) clearTimeout(timer);
+    this.#connection.end();
   }
 
   async #process(job: BullJob<DeliveryItem>, token: string | undefined): Promise<void> {

@@ -6,6 +6,7 @@ import type { SessionEvent } from '../flush/session.js';
 import { TargetDownError } from '../flush/target-error.js';
 import type { CacheConfig } from '../model/cache.js';
 import { isTerminalJobState } from '../model/words.js';
+import type { QueueConnection } from '../store/connect.js';
 import { WORKER_LIMITER } from '../store/queue.js';
 import type { CacheQueue, ChunkRun, FlushWork, WorkItem, WorkStore } from '../store/work.js';
 import { failedResult, runChunk } from './chunk.js';
@@ -19,7 +20,7 @@ import { CacheSlots } from './slots.js';
 export interface CacheWorkerOptions {
   store: WorkStore;
   /** Shared by the workers of all caches; the blocking one is made from it. */
-  connection: ReturnType<WorkStore['newConnection']>;
+  connection: QueueConnection['redis'];
   /** Unique among all workers that ever were. */
   workerId: string;
   /** The name that AUTH_SYS carries. */

@@ -1,7 +1,7 @@
 import { DelayedError, type Job, RateLimitError, Worker } from 'bullmq';
-import type { Cluster, Redis } from 'ioredis';
 import type { Logger } from 'pino';
 import { HandBack } from '../flush/engine.js';
+import type { QueueConnection } from '../store/connect.js';
 import { WORKER_LIMITER } from '../store/queue.js';
 import type { WorkItem, WorkStore } from '../store/work.js';
 import { JobEnded } from './endings.js';
@@ -20,7 +20,7 @@ export interface ActiveItem {
 export interface ItemQueueOptions {
   store: Pick<WorkStore, 'bullPrefix'>;
   /** Shared by all queues of a process; the blocking one is made from it. */
-  connection: Redis | Cluster;
+  connection: QueueConnection['redis'];
   queue: string;
   concurrency: number;
   lockMs: number;

@@ -4,6 +4,7 @@ import { discardAttempt } from '../copy/copy-file.js';
 import { BandwidthLimit, CpuLimit, Throttle } from '../copy/throttle.js';
 import type { TransferLimits } from '../model/job.js';
 import { pathBytes } from '../model/pathname.js';
+import type { QueueConnection } from '../store/connect.js';
 import { nodeQueueName } from '../store/keys.js';
 import type { ChunkRun, ExpansionRun, TransferWorkJob, WorkStore } from '../store/work.js';
 import { failedResult } from './chunk.js';
@@ -56,7 +57,7 @@ export class TransferAgent {
   readonly #turns: FileTurns;
   readonly #nodeThrottle: Throttle;
   readonly #shares = new Map<string, JobShare>();
-  readonly #connection: ReturnType<WorkStore['newConnection']>;
+  readonly #connection: QueueConnection;
   readonly #items: ItemQueue;
   readonly #unwatch: (() => void)[] = [];
   readonly #timers: NodeJS.Timeout[];
@@ -81,7 +82,7 @@ export class TransferAgent {
     this.#connection = store.newConnection();
     this.#items = new ItemQueue({
       ...options,
-      connection: this.#connection,
+      connection: this.#connection.redis,
       queue: this.#queue,
       concurrency: CHUNKS_AT_ONCE,
       log: this.#log,
@@ -130,7 +131,7 @@ export class TransferAgent {
     if (!drained)
       this.#log.warn({ items: this.itemsInHand }, 'agent: not everything was handed back in time');
     const closed = await within(CLOSE_MS, () => this.#items.close());
-    this.#connection.disconnect();
+    this.#connection.end();
     return drained && closed;
   }
 

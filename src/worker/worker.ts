@@ -1,6 +1,7 @@
 import type { CacheConfig } from '../model/cache.js';
+import type { QueueConnection } from '../store/connect.js';
 import { queueName } from '../store/keys.js';
-import type { CacheQueue, QueueEntry, WorkStore } from '../store/work.js';
+import type { CacheQueue, QueueEntry } from '../store/work.js';
 import { CacheWorker, type CacheWorkerOptions } from './cache-worker.js';
 import type { CacheLoad } from './observer.js';
 
@@ -21,7 +22,7 @@ export class FlushWorker {
   readonly #caches = new Map<string, CacheWorker>();
   /** Queues without a configuration here, so that each is told once. */
   readonly #unknown = new Set<string>();
-  readonly #connection: ReturnType<WorkStore['newConnection']>;
+  readonly #connection: QueueConnection;
   readonly #unwatch: (() => void)[] = [];
   readonly #heartbeat: NodeJS.Timeout;
   #closing: Promise<boolean> | null = null;
@@ -29,7 +30,7 @@ export class FlushWorker {
   constructor(options: WorkerOptions) {
     this.#options = options;
     this.#connection = options.store.newConnection();
-    this.#tellOutages(this.#connection);
+    this.#tellOutages(this.#connection.redis);
     this.#unwatch.push(
       options.store.watchQueues((queues) => this.#serve(queues)),
       options.store.watchEndings((jobId, why) => {
@@ -74,11 +75,11 @@ export class FlushWorker {
     if (!drained) log.warn({ chunks: this.chunksInHand }, 'worker: not everything was handed back in time');
     const closing = [...caches.map((cache) => cache.close()), this.#tellServed(false)];
     const closed = await within(Promise.all(closing), CLOSE_MS);
-    this.#connection.disconnect();
+    this.#connection.end();
     return drained && closed;
   }
 
-  #tellOutages(connection: ReturnType<WorkStore['newConnection']>): void {
+  #tellOutages(connection: QueueConnection['redis']): void {
     let away = false;
     connection.on('close', () => {
       if (!away && this.#closing === null) this.#options.log.error('Redis is away; waiting for it');
@@ -144,7 +145,7 @@ export class FlushWorker {
     log.debug({ cache: entry.cache }, 'serving a cache');
     this.#caches.set(
       entry.queue,
-      new CacheWorker(entry, config, { ...rest, log, connection: this.#connection }),
+      new CacheWorker(entry, config, { ...rest, log, connection: this.#connection.redis }),
     );
     if (entry.adHocCache !== null) this.#show();
   }

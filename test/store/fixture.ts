@@ -164,7 +164,7 @@ export function bullWorker(
 ): () => Promise<void> {
   const connection = test.work.newConnection();
   const worker = new Worker<WorkItem>(queue, (job) => process(job.data), {
-    connection,
+    connection: connection.redis,
     prefix: test.work.bullPrefix,
     drainDelay: 1,
     limiter: WORKER_LIMITER,
@@ -173,7 +173,7 @@ export function bullWorker(
   worker.on('error', () => {});
   return async () => {
     await worker.close(true);
-    connection.disconnect();
+    connection.end();
   };
 }
 
