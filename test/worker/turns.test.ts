@@ -13,7 +13,8 @@ function taker(turns: Turns, files: number): { begun: boolean } {
 
 const soon = () => new Promise((resolve) => setImmediate(resolve));
 
-test('a chunk begins when those before it can no longer fill the window', async () => {
+test('a chunk begins when those before it can no longer fill the window', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
   const turns = new Turns(() => 256);
   const first = taker(turns, 512);
   const second = taker(turns, 512);
@@ -27,7 +28,8 @@ test('a chunk begins when those before it can no longer fill the window', async 
   assert.equal(second.begun, true);
 });
 
-test('small chunks begin side by side', async () => {
+test('small chunks begin side by side', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
   const turns = new Turns(() => 256);
   const chunks = [10, 20, 30].map((files) => taker(turns, files));
   await soon();
@@ -46,7 +48,8 @@ test('where flushes are slow no chunk waits for long', async (t) => {
   assert.equal(small.begun, true);
 });
 
-test('without slots the first chunk begins all the same, and those behind it in order', async () => {
+test('without slots the first chunk begins all the same, and those behind it in order', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
   const turns = new Turns(() => 0);
   const chunks = [100, 100, 100].map((files) => taker(turns, files));
   await soon();
