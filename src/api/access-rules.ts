@@ -9,6 +9,7 @@ import {
   seesJobsOf,
 } from '../model/principal.js';
 import type { RouteContext } from './deps.js';
+import { mayFlush } from './grants.js';
 
 /** Who may call what. It holds for every route: one that does not say whom it is for is not registered. */
 
@@ -24,6 +25,7 @@ declare module 'fastify' {
 
 /** The pages of the documentation come from a plugin, which cannot say whom they are for. */
 const PUBLIC_PAGES = /^\/docs(\/|$)/;
+const OF_A_CACHE = /^\/v1\/caches\/:name(\/|$)/;
 const OF_A_JOB = /^\/v1\/jobs\/:id(\/|$)/;
 
 /** Before any route is added. */
@@ -41,6 +43,14 @@ export function addAccessRules(app: FastifyInstance, { authenticate, store }: Ro
     if (request.is404 || access === 'public') return;
     request.principal = authenticate ? await principalOf(request, reply) : LOCAL_PRINCIPAL;
     requireRole(request.principal, access);
+  });
+
+  // The same for a cache that one may not flush.
+  app.addHook('preHandler', async (request) => {
+    if (!OF_A_CACHE.test(request.routeOptions.url ?? '')) return;
+    const { name } = request.params as { name: string };
+    if (seesCache(request.principal, name)) return;
+    throw new BrokerError('CACHE_NOT_FOUND', `There is no cache ${JSON.stringify(name)}.`);
   });
 
   // A job of somebody else is no job: who may not see it learns nothing of it, not even that there is one.
@@ -63,6 +73,10 @@ export function addAccessRules(app: FastifyInstance, { authenticate, store }: Ro
       throw error;
     }
   }
+}
+
+export function seesCache(principal: Principal, cache: string): boolean {
+  return hasRole(principal.role, 'operate') || mayFlush(principal, cache);
 }
 
 /** RFC 6750 §3: without a credential nothing is said of an error. */

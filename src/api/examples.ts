@@ -273,6 +273,19 @@ export const PROBLEM_EXAMPLES: Record<ApiErrorCode, { detail: string; pointer?: 
       'The credential is valid, but its principal "mallory" stands nowhere in the configuration of the service.',
   },
   ROLE_TOO_LOW: { detail: 'This needs the role operate; the principal "alice" has the role submit.' },
+  CACHE_NOT_ALLOWED: {
+    detail: 'The principal "alice" may not flush the cache "projects"; it may flush "scratch".',
+    pointer: '/cache',
+  },
+  NODE_NOT_ALLOWED: {
+    detail: 'The principal "alice" may not transfer files of the node "n042"; it may of none.',
+    pointer: '/node',
+  },
+  PATH_NOT_ALLOWED: {
+    detail:
+      'The principal "alice" may flush of the cache "projects" only what lies in "/exp1/alice", named without ".."; "/bob/out.0" does not.',
+    pointer: '/files/17',
+  },
   CROSS_SITE: { detail: 'A page of another site sent this request. Use a program, or the page at /docs.' },
   UNKNOWN_EXPORT: {
     detail: '"/exp9" is no export of the cache "projects"; it has "/exp1".',

@@ -5,11 +5,16 @@ import type { FileReader } from './intake-files.js';
 
 const NUL = 0x00;
 
-/** The paths of `reader`; one that is empty, too long or has a NUL in it throws a BrokerError VALIDATION or PATH_TOO_LONG. */
-export function checkedPaths(reader: ListReader, limits: ApiLimits): FileReader<Uint8Array> {
+/** The paths of `reader`; one that is empty, too long or has a NUL in it throws a BrokerError VALIDATION or PATH_TOO_LONG, and `visit` may throw another. */
+export function checkedPaths(
+  reader: ListReader,
+  limits: ApiLimits,
+  visit?: (path: Uint8Array, where: string) => void,
+): FileReader<Uint8Array> {
   function* checked(paths: Iterable<Uint8Array>): Generator<Uint8Array, void, undefined> {
     for (const path of paths) {
       checkPath(path, reader, limits);
+      visit?.(path, reader.where);
       yield path;
     }
   }

@@ -14,11 +14,14 @@ const ENVELOPE_BYTES = 1024;
 /** `application/x-ndjson` of a transfer: an object with `source`, `destination` and perhaps `size` per line. */
 export class TransferListReader implements FileReader<FileEntry> {
   readonly #limits: ApiLimits;
+  readonly #visit: ((file: FileEntry, where: string) => void) | undefined;
   readonly #lines: PathList;
   readonly #utf8 = new TextDecoder('utf-8', { fatal: true });
 
-  constructor(limits: ApiLimits) {
+  /** What `visit` throws refuses the file. */
+  constructor(limits: ApiLimits, visit?: (file: FileEntry, where: string) => void) {
     this.#limits = limits;
+    this.#visit = visit;
     this.#lines = new PathList({
       delimiter: 'newline',
       maxPathBytes: 2 * limits.pathBytes * ESCAPED_BYTES + ENVELOPE_BYTES,
@@ -62,7 +65,9 @@ export class TransferListReader implements FileReader<FileEntry> {
         })),
       );
     }
-    yield fileEntry(parsed.data, where, this.#limits);
+    const entry = fileEntry(parsed.data, where, this.#limits);
+    this.#visit?.(entry, where);
+    yield entry;
   }
 }
 

@@ -3,10 +3,11 @@ import type { Job } from '../model/job.js';
 import { isTerminalJobState } from '../model/words.js';
 import { CHUNK_FILES } from './chunk-codec.js';
 import type { Commands } from './commands.js';
+import { decodeEntry } from './entry.js';
 import { STATE_BYTES } from './file-states.js';
 import type { Files } from './files.js';
 import { type JobRow, jobMeta, jobState } from './job-record.js';
-import type { DirectoryRequest, JobIntake } from './types.js';
+import type { DirectoryRequest, FileCheck, JobIntake } from './types.js';
 
 const SLICE_FILES = CHUNK_FILES * 64;
 const BAD = new Set(
@@ -18,13 +19,14 @@ const BAD = new Set(
  * list in memory. A directory whose expansion did not come to its end, or met a directory it could not read, is
  * expanded anew, and its files are then not named one by one. The warnings of the job stay its own: they are about
  * files that are not tried again.
- * @throws BrokerError JOB_NOT_FINISHED, NOTHING_TO_RETRY
+ * @throws BrokerError JOB_NOT_FINISHED, NOTHING_TO_RETRY, and what `check` throws
  */
 export async function retryJob(
   commands: Commands,
   files: Files,
   row: JobRow,
   intake: JobIntake,
+  check?: FileCheck,
 ): Promise<Job> {
   const id = row.id ?? '';
   if (!isTerminalJobState(jobState(row))) {
@@ -47,6 +49,7 @@ export async function retryJob(
         if (!entry || !BAD.has(states[offset] as number)) continue;
         // Alone it would replace the copy of the file that it collided with.
         if (stored?.details.get(offset)?.lastError?.code === 'DESTINATION_TAKEN') continue;
+        check?.checkFile(decodeEntry(entry), `/files/${chunk * CHUNK_FILES + offset}`);
         await intake.add(entry);
       }
     });
@@ -55,6 +58,10 @@ export async function retryJob(
         'NOTHING_TO_RETRY',
         `Every file of job ${id} succeeded, was skipped, or has the destination of another.`,
       );
+    }
+    for (const index of again.indices) {
+      const directory = again.requests[index];
+      if (directory) check?.checkDirectory(directory, `/directories/${index}`);
     }
     return await intake.commit({
       ...meta,

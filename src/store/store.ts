@@ -97,10 +97,16 @@ export async function openJobStore(options: JobStoreOptions): Promise<JobStore> 
         await jobs.setLimits(id, limits);
         return jobs.get(id);
       }),
-    retry: (id, owner, origin) =>
+    retry: (id, owner, origin, check) =>
       guarded(async () => {
         const row = await jobs.row(id);
-        const made = await retryJob(commands, files, row, openIntake(owner ?? formerOwner(row), origin));
+        const made = await retryJob(
+          commands,
+          files,
+          row,
+          openIntake(owner ?? formerOwner(row), origin),
+          check,
+        );
         return jobs.get(made.id);
       }),
     filesQueuedOn: (node) =>

@@ -85,6 +85,13 @@ export interface JobIntake {
   abort(): Promise<void>;
 }
 
+/** Asked about everything that a request names; throws for what is refused. */
+export interface FileCheck {
+  /** `where` is a pointer, or `line 17`. */
+  checkFile(file: Uint8Array | FileEntry, where: string): void;
+  checkDirectory(directory: DirectoryRequest, where: string): void;
+}
+
 export interface CommitOptions {
   /** Take part in a job of the same fingerprint that has not ended, if there is one. */
   join?: boolean;
@@ -184,7 +191,7 @@ export interface JobStore {
    */
   setLimits(id: string, limits: Partial<TransferLimits>): Promise<Job & Revision>;
   /** A new job of the failed, expired and canceled files. Null: it belongs to whom the old one belongs. @throws BrokerError JOB_NOT_FINISHED, NOTHING_TO_RETRY */
-  retry(id: string, owner: JobOwner | null, origin?: JobOrigin): Promise<Job & Revision>;
+  retry(id: string, owner: JobOwner | null, origin?: JobOrigin, check?: FileCheck): Promise<Job & Revision>;
   /** Files that wait for the agent of a node. */
   filesQueuedOn(node: string): Promise<number>;
   listCaches(): Promise<Cache[]>;

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { cacheSchema } from '../../model/job.js';
+import { seesCache } from '../access-rules.js';
 import { operation, type RouteContext } from '../deps.js';
 import { CACHE_EXAMPLE } from '../examples.js';
 
@@ -14,15 +15,16 @@ export function listCaches({ store }: RouteContext) {
       tags: ['caches'],
       summary: 'List caches',
       description:
-        'The configured caches, and the addresses that jobs have named: health, load, limits, pause.',
+        'The configured caches, and the addresses that jobs have named: health, load, limits, pause. Without the role `operate` those that one may flush.',
       response: { 200: z.object({ items: z.array(cacheSchema) }) },
       'x-docs': {
         responses: { 200: { description: 'All caches.', example: { items: [CACHE_EXAMPLE] } } },
         errors: ['STORE_UNAVAILABLE'],
       },
     },
-    async handler() {
-      return { items: await store.listCaches() };
+    async handler({ principal }) {
+      const caches = await store.listCaches();
+      return { items: caches.filter(({ name }) => seesCache(principal, name)) };
     },
   });
 }

@@ -10,7 +10,7 @@ import {
   flushRequestSchema,
 } from '../../model/requests.js';
 import { chosenWebhook, type WebhookWish } from '../../model/webhook.js';
-import type { AcceptedJob, DirectoryRequest, NewJob } from '../../store/types.js';
+import type { AcceptedJob, DirectoryRequest, NewFlush } from '../../store/types.js';
 import { onlyConflict } from '../asking-twice.js';
 import { bodyChunks } from '../body.js';
 import type { RouteContext } from '../deps.js';
@@ -18,6 +18,7 @@ import { FLUSH_EXAMPLES, LIST_EXAMPLES, QUEUED_JOB_EXAMPLE } from '../examples.j
 import { FlushJsonReader } from '../flush-json.js';
 import { NdjsonListReader, TextListReader } from '../flush-lists.js';
 import { checkedPaths } from '../flush-paths.js';
+import { flushGrant, isConfined, UncheckedFiles } from '../grants.js';
 import { commitOptions, type QueueRoom, queueRoom, takeBody } from '../intake-files.js';
 import { type JobRequest, JSON_TYPE, jobOperation, NDJSON_TYPE, uploadLimits } from '../job-intake.js';
 import { labelsOf } from '../labels.js';
@@ -58,7 +59,13 @@ export function postFlushes(context: RouteContext) {
       [NDJSON_TYPE]: { schema: lineSchema, examples: LIST_EXAMPLES.ndjson },
     },
     example: QUEUED_JOB_EXAMPLE,
-    errors: ['ADDRESS_NOT_ALLOWED', 'UNKNOWN_CACHE', 'UNKNOWN_EXPORT'],
+    errors: [
+      'CACHE_NOT_ALLOWED',
+      'PATH_NOT_ALLOWED',
+      'ADDRESS_NOT_ALLOWED',
+      'UNKNOWN_CACHE',
+      'UNKNOWN_EXPORT',
+    ],
     accept: (request) => (request.mediaType === JSON_TYPE ? fromJson(request) : fromList(request)),
   });
 
@@ -68,7 +75,9 @@ export function postFlushes(context: RouteContext) {
     const conflict = onlyConflict(request.query);
     const reader = new FlushJsonReader({ maxPathBytes: limits.pathBytes, maxRestBytes: REST_BYTES });
     const chunks = bodyChunks(request.raw, uploadLimits(limits, limits.jsonBodyBytes, SEND_STREAMED));
-    await takeBody(intake, chunks, checkedPaths(reader, limits), limits, null);
+    const unchecked = isConfined(request.principal) ? new UncheckedFiles() : null;
+    const paths = checkedPaths(reader, limits, (path) => unchecked?.add(path));
+    await takeBody(intake, chunks, paths, limits, null);
     const parsed = bodySchema.safeParse(reader.rest());
     if (!parsed.success) throw validationError(parsed.error.issues, 'body');
     const body = parsed.data;
@@ -81,10 +90,16 @@ export function postFlushes(context: RouteContext) {
       });
     }
     const target = await context.targets.resolve({ ...body, dialect: body.dialect });
+    const job = newJob(target, body, directories, body.labels ?? {});
+    const grant = flushGrant(request.principal, job, job.options);
+    unchecked?.check(grant);
+    directories.forEach((directory, i) => {
+      grant.checkDirectory(directory, `/directories/${i}/path`);
+    });
     const join = (conflict ?? body.conflict) === 'join';
     const room = await roomIn(target, arriving, join);
     if (intake.filesAdded > room.files) throw room.full();
-    return intake.commit(newJob(target, body, directories, body.labels ?? {}), commitOptions(join, limits));
+    return intake.commit(job, commitOptions(join, limits));
   }
 
   async function fromList(arriving: JobRequest): Promise<AcceptedJob> {
@@ -93,6 +108,7 @@ export function postFlushes(context: RouteContext) {
     const target = await context.targets.resolve({ ...query, dialect: query.dialect });
     const labels = labelsOf(query.label ?? [], limits);
     const job = newJob(target, query, [], labels);
+    const grant = flushGrant(request.principal, job, job.options);
     const ndjson = arriving.mediaType === NDJSON_TYPE;
     const reader = ndjson
       ? new NdjsonListReader(limits.pathBytes)
@@ -101,7 +117,8 @@ export function postFlushes(context: RouteContext) {
     const chunks = bodyChunks(request.raw, uploadLimits(limits, limits.streamedBodyBytes, hint));
     const join = query.conflict === 'join';
     const room = await roomIn(target, arriving, join);
-    await takeBody(intake, chunks, checkedPaths(reader, limits), limits, room);
+    const paths = checkedPaths(reader, limits, grant.asks ? grant.checkFile : undefined);
+    await takeBody(intake, chunks, paths, limits, room);
     if (intake.filesAdded === 0) {
       throw new BrokerError(
         'EMPTY_LIST',
@@ -135,7 +152,7 @@ export function postFlushes(context: RouteContext) {
     options: Partial<Omit<FlushJobOptions, 'clientMount'>> & WebhookWish,
     directories: DirectoryRequest[],
     labels: Record<string, string>,
-  ): NewJob {
+  ): NewFlush {
     const pathsAre = options.pathsAre ?? 'export';
     if (pathsAre === 'client' && target.clientMount === null) {
       throw new ValidationError([

@@ -13,6 +13,7 @@ import { onlyConflict } from '../asking-twice.js';
 import { bodyChunks, readJson } from '../body.js';
 import type { RouteContext } from '../deps.js';
 import { TRANSFER_EXAMPLES, TRANSFER_JOB_EXAMPLE, TRANSFER_LIST_EXAMPLES } from '../examples.js';
+import { transferGrant } from '../grants.js';
 import { commitOptions, type QueueRoom, queueRoom, takeBody, takeFiles } from '../intake-files.js';
 import { type JobRequest, JSON_TYPE, jobOperation, NDJSON_TYPE, uploadLimits } from '../job-intake.js';
 import { labelsOf } from '../labels.js';
@@ -41,7 +42,7 @@ export function postTransfers(context: RouteContext) {
       [NDJSON_TYPE]: { schema: z.string(), examples: TRANSFER_LIST_EXAMPLES },
     },
     example: TRANSFER_JOB_EXAMPLE,
-    errors: [],
+    errors: ['NODE_NOT_ALLOWED', 'PATH_NOT_ALLOWED'],
     accept,
   });
 
@@ -64,6 +65,16 @@ export function postTransfers(context: RouteContext) {
     const body = parsed.data;
     const directories = directoriesOf(body);
     const files = (body.files ?? []).map((file, i) => fileEntry(file, `/files/${i}`, limits));
+    const grant = transferGrant(request.principal, body);
+    files.forEach((file, i) => {
+      grant.checkFile(file, `/files/${i}`);
+    });
+    directories.forEach((directory, i) => {
+      grant.checkDirectory(
+        directory,
+        body.scrTransferFile === undefined ? `/directories/${i}` : '/scrTransferFile',
+      );
+    });
     if (files.length === 0 && directories.length === 0) {
       throw new BrokerError(
         'EMPTY_LIST',
@@ -85,7 +96,8 @@ export function postTransfers(context: RouteContext) {
     if (!parsed.success) throw validationError(parsed.error.issues, 'parameters');
     const query: TransferQuery = parsed.data;
     const labels = labelsOf(query.label ?? [], limits);
-    const reader = new TransferListReader(limits);
+    const grant = transferGrant(request.principal, query);
+    const reader = new TransferListReader(limits, grant.asks ? grant.checkFile : undefined);
     const join = query.conflict === 'join';
     const room = await roomOn(query.node, arriving, join);
     const hint = 'Send the list in parts, each as a job of its own.';

@@ -3,6 +3,7 @@ import { EXAMPLE_JOB_ID, jobParamsSchema } from '../../model/requests.js';
 import { entityTag } from '../conditional.js';
 import { operation, type RouteContext } from '../deps.js';
 import { QUEUED_JOB_EXAMPLE } from '../examples.js';
+import { jobGrant } from '../grants.js';
 import { originOf } from '../job-intake.js';
 import { refuseWhileShuttingDown } from '../request-rules.js';
 
@@ -17,7 +18,7 @@ export function retryJob(context: RouteContext) {
       tags: ['jobs'],
       summary: 'Retry what did not succeed',
       description:
-        'Makes a new job of the failed, expired and canceled files of a job that has ended, with the same options and labels; `parentJobId` links it to its parent. Every call makes another one.',
+        "Makes a new job of the failed, expired and canceled files of a job that has ended, with the same options and labels; `parentJobId` links it to its parent. Every call makes another one. It belongs to whom its parent belongs; one's own has only what one may still ask for.",
       params: jobParamsSchema,
       response: { 202: jobSchema },
       'x-docs': {
@@ -34,6 +35,9 @@ export function retryJob(context: RouteContext) {
           'MALFORMED',
           'CROSS_SITE',
           'VALIDATION',
+          'CACHE_NOT_ALLOWED',
+          'NODE_NOT_ALLOWED',
+          'PATH_NOT_ALLOWED',
           'JOB_NOT_FOUND',
           'JOB_NOT_FINISHED',
           'NOTHING_TO_RETRY',
@@ -46,8 +50,12 @@ export function retryJob(context: RouteContext) {
     async handler(request, reply) {
       refuseWhileShuttingDown(context);
       const { principal, params } = request;
-      const mine = (await context.store.ownerOf(params.id)) === principal.name;
-      const job = await context.store.retry(params.id, mine ? principal : null, originOf(request));
+      const former = await context.store.getJob(params.id);
+      const origin = originOf(request);
+      const job =
+        former.principal === principal.name
+          ? await context.store.retry(params.id, principal, origin, jobGrant(principal, former))
+          : await context.store.retry(params.id, null, origin);
       request.log.info({ job: job.id, parent: params.id }, 'job accepted');
       return reply
         .code(202)
