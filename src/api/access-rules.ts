@@ -9,7 +9,7 @@ import {
   seesJobsOf,
 } from '../model/principal.js';
 import type { RouteContext } from './deps.js';
-import { mayFlush } from './grants.js';
+import { mayFlush, mayTransfer } from './grants.js';
 
 /** Who may call what. It holds for every route: one that does not say whom it is for is not registered. */
 
@@ -25,7 +25,7 @@ declare module 'fastify' {
 
 /** The pages of the documentation come from a plugin, which cannot say whom they are for. */
 const PUBLIC_PAGES = /^\/docs(\/|$)/;
-const OF_A_CACHE = /^\/v1\/caches\/:name(\/|$)/;
+const OF_A_QUEUE = /^\/v1\/(caches|nodes)\/:name(\/|$)/;
 const OF_A_JOB = /^\/v1\/jobs\/:id(\/|$)/;
 
 /** Before any route is added. */
@@ -45,15 +45,23 @@ export function addAccessRules(app: FastifyInstance, { authenticate, store }: Ro
     requireRole(request.principal, access);
   });
 
-  // The same for a cache that one may not flush.
+  // What one may not flush or transfer, and a job of somebody else, is nothing at all: who may not see it learns
+  // nothing of it, not even that it is there.
   app.addHook('preHandler', async (request) => {
-    if (!OF_A_CACHE.test(request.routeOptions.url ?? '')) return;
+    const [, kind] = OF_A_QUEUE.exec(request.routeOptions.url ?? '') ?? [];
+    if (kind === undefined) return;
     const { name } = request.params as { name: string };
-    if (seesCache(request.principal, name)) return;
-    throw new BrokerError('CACHE_NOT_FOUND', `There is no cache ${JSON.stringify(name)}.`);
+    if (kind === 'caches' && !seesCache(request.principal, name)) {
+      throw new BrokerError('CACHE_NOT_FOUND', `There is no cache ${JSON.stringify(name)}.`);
+    }
+    if (kind === 'nodes' && !seesNode(request.principal, name)) {
+      throw new BrokerError(
+        'NODE_NOT_FOUND',
+        `No agent of a node ${JSON.stringify(name)} was ever seen, and no job names it.`,
+      );
+    }
   });
 
-  // A job of somebody else is no job: who may not see it learns nothing of it, not even that there is one.
   app.addHook('preHandler', async (request) => {
     if (!OF_A_JOB.test(request.routeOptions.url ?? '')) return;
     const { id } = request.params as { id: string };
@@ -77,6 +85,10 @@ export function addAccessRules(app: FastifyInstance, { authenticate, store }: Ro
 
 export function seesCache(principal: Principal, cache: string): boolean {
   return hasRole(principal.role, 'operate') || mayFlush(principal, cache);
+}
+
+export function seesNode(principal: Principal, node: string): boolean {
+  return hasRole(principal.role, 'operate') || mayTransfer(principal, node);
 }
 
 /** RFC 6750 §3: without a credential nothing is said of an error. */

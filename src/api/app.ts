@@ -35,6 +35,7 @@ import { listErrors } from './routes/list-errors.js';
 import { listFiles } from './routes/list-files.js';
 import { listJobs } from './routes/list-jobs.js';
 import { listNodes } from './routes/list-nodes.js';
+import { showMe } from './routes/me.js';
 import { showMetrics } from './routes/metrics.js';
 import { openapiJson } from './routes/openapi-json.js';
 import { patchCache } from './routes/patch-cache.js';
@@ -139,6 +140,7 @@ export function buildApp(deps: ApiDeps): FastifyInstance {
     routes.route(getNode(context));
     routes.route(pauseNode(context));
     routes.route(resumeNode(context));
+    routes.route(showMe());
     routes.route(healthz(context));
     routes.route(readyz(context));
     routes.route(openapiJson(() => app.swagger()));

@@ -24,6 +24,10 @@ export function mayFlush({ caches }: Principal, cache: string): boolean {
   return grantsFor(caches, cache).length > 0;
 }
 
+export function mayTransfer({ nodes }: Principal, node: string): boolean {
+  return grantsFor(nodes, node).length > 0;
+}
+
 /** @throws {BrokerError} CACHE_NOT_ALLOWED; PATH_NOT_ALLOWED, if nothing of the export is granted */
 export function flushGrant(
   principal: Principal,

@@ -65,11 +65,17 @@ const SECURITY_SCHEMES = {
 };
 
 /** What every operation may answer, by whom it is for. */
+const IDENTIFYING: readonly ApiErrorCode[] = [
+  'UNAUTHENTICATED',
+  'PRINCIPAL_UNKNOWN',
+  'KEYS_UNAVAILABLE',
+  'STORE_UNAVAILABLE',
+];
 const ACCESS_ERRORS: Record<Access, readonly ApiErrorCode[]> = {
   public: [],
-  submit: ['UNAUTHENTICATED', 'PRINCIPAL_UNKNOWN', 'KEYS_UNAVAILABLE'],
-  operate: ['UNAUTHENTICATED', 'PRINCIPAL_UNKNOWN', 'KEYS_UNAVAILABLE', 'ROLE_TOO_LOW'],
-  admin: ['UNAUTHENTICATED', 'PRINCIPAL_UNKNOWN', 'KEYS_UNAVAILABLE', 'ROLE_TOO_LOW'],
+  submit: IDENTIFYING,
+  operate: [...IDENTIFYING, 'ROLE_TOO_LOW'],
+  admin: [...IDENTIFYING, 'ROLE_TOO_LOW'],
 };
 
 /** Options of @fastify/swagger. `version` is the version of the product. */

@@ -7,8 +7,9 @@ import type { Authenticate } from '../../src/api/deps.js';
 import type { Problem } from '../../src/api/problem.js';
 import type { Lookup } from '../../src/api/target.js';
 import { type CacheConfig, cacheConfigSchema } from '../../src/model/cache.js';
-import type { ApiErrorCode } from '../../src/model/errors.js';
+import { type ApiErrorCode, BrokerError } from '../../src/model/errors.js';
 import { adHocSchema, apiLimitsSchema } from '../../src/model/limits.js';
+import type { Principal } from '../../src/model/principal.js';
 import { webhooksConfigSchema } from '../../src/model/webhook.js';
 import type { JobStore } from '../../src/store/types.js';
 import { MemoryStore } from './memory-store.js';
@@ -22,6 +23,8 @@ export interface ApiTestOptions {
   lookup?: Lookup;
   dashboard?: readonly DashboardFile[];
   authenticate?: Authenticate;
+  /** By token: with these every request needs one. */
+  principals?: Record<string, Principal>;
 }
 
 export interface ApiTest {
@@ -52,6 +55,14 @@ export const SCRATCH = cacheConfigSchema.parse({
   dialect: 'rfc1813',
 });
 
+function authenticateBy(principals: Record<string, Principal>): Authenticate {
+  return async (authorization) => {
+    const principal = principals[authorization?.replace(/^Bearer /, '') ?? ''];
+    if (principal) return principal;
+    throw new BrokerError('UNAUTHENTICATED', 'Who is that?');
+  };
+}
+
 /** The app of the API, not listening, over a store in memory unless another is given. */
 export function startApi(options: ApiTestOptions = {}): ApiTest {
   const memory = new MemoryStore();
@@ -66,6 +77,7 @@ export function startApi(options: ApiTestOptions = {}): ApiTest {
     log: pino({ level: 'info' }, { write: (line: string) => void log.push(JSON.parse(line)) }),
     version: '1.2.3',
     shuttingDown: () => shuttingDown,
+    ...(options.principals && { authenticate: authenticateBy(options.principals) }),
     ...(options.lookup && { lookup: options.lookup }),
     ...(options.dashboard && { dashboard: options.dashboard }),
     ...(options.authenticate && { authenticate: options.authenticate }),
