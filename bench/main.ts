@@ -4,17 +4,18 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
 import { benchCopy } from './copy.js';
 import { benchLatency } from './latency.js';
+import { benchListeners } from './listeners.js';
 import { type BenchResults, judge, type StoreResult } from './promises.js';
 import { benchRaw } from './raw.js';
 import { benchWholePath, PATH_SERVERS, type WholePathResult } from './whole-path.js';
 
 /**
- * `npm run bench [-- --only raw,latency,path,store,copy] [--files 1000,100000,1000000]`: everything on loopback and in one run, so
+ * `npm run bench [-- --only raw,latency,path,listeners,store,copy] [--files 1000,100000,1000000]`: everything on loopback and in one run, so
  * that the ratios compare like with like. Prints tables as it goes, then what is promised and whether it holds, and all of
  * it as JSON at the end.
  */
 
-const PARTS = ['raw', 'latency', 'path', 'store', 'copy'];
+const PARTS = ['raw', 'latency', 'path', 'listeners', 'store', 'copy'];
 
 /** More real files would take longer to make than to flush. */
 const MOST_REAL_FILES = 200_000;
@@ -90,6 +91,18 @@ if (parts.includes('path')) {
     }
   }
   results.wholePath = rows;
+}
+
+if (parts.includes('listeners')) {
+  const listeners = await benchListeners();
+  results.listeners = listeners;
+  for (const row of listeners) {
+    const { workload, polling, listening, ...shown } = row;
+    console.log(
+      `\n${polling} clients poll a job once a second and ${listening} listen; it is bound by ${workload}`,
+    );
+    console.table(shown);
+  }
 }
 
 if (parts.includes('store')) {

@@ -1,5 +1,6 @@
 import type { CopyResult } from './copy.js';
 import type { LatencyResult } from './latency.js';
+import type { ListenersResult } from './listeners.js';
 import type { GaneshaResult, RawResult } from './raw.js';
 import type { WholePathResult } from './whole-path.js';
 
@@ -16,6 +17,7 @@ export interface BenchResults {
   raw?: RawResult;
   latency?: LatencyResult;
   wholePath?: WholePathResult[];
+  listeners?: ListenersResult[];
   store?: StoreResult;
   copy?: CopyResult;
   promises?: Verdict[];
@@ -31,11 +33,12 @@ export interface Verdict {
 const MIB_TO_MB = 2 ** 20 / 1e6;
 
 /** Holds every measurement against what the project promises of a machine with two cores. */
-export function judge({ raw, latency, wholePath = [], store }: BenchResults): Verdict[] {
+export function judge({ raw, latency, wholePath = [], listeners = [], store }: BenchResults): Verdict[] {
   const ganesha: Partial<GaneshaResult> = raw === undefined || 'skip' in raw.ganesha ? {} : raw.ganesha;
   const path = (server: WholePathResult['server'], files: number) =>
     wholePath.find((row) => row.server === server && row.files === files);
   const million = path('synthetic', 1_000_000);
+  const watched = listeners.find(({ workload }) => workload === 'the cache');
   return [
     atLeast('5,000 files on NFS-Ganesha, new process: files/s', 6000, ganesha.clientCold),
     atLeast('5,000 files on NFS-Ganesha, warm: files/s', 6000, ganesha.clientWarm),
@@ -60,6 +63,8 @@ export function judge({ raw, latency, wholePath = [], store }: BenchResults): Ve
     ),
     atMost('1,000,000 various files: MB of Redis', 60, store && Math.max(store.storedMB, store.endedMB)),
     atMost('1,000,000 files: ms of a status poll, 99th percentile', 10, million?.statusPollMs.p99),
+    atMost('500 clients poll, 200 listen: per cent of throughput lost', 10, watched?.lostPercent),
+    atMost('500 clients poll, 200 listen: ms of a status poll, 99th percentile', 50, watched?.pollP99Ms),
   ];
 }
 

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import type { Redis } from 'ioredis';
 import type { Job } from '../src/model/job.js';
+import type { Dialect } from '../src/model/words.js';
 import { startRedis } from '../test/support/redis.js';
 import { fileName } from './latency.js';
 import {
@@ -31,6 +32,7 @@ export interface JobRound {
 
 /** API, worker, Redis and a client that polls, each a process. */
 export interface BenchService {
+  readonly url: string;
   /** Sends a list of so many files and waits for the end of the job. */
   run(files: number): Promise<JobRound>;
   /** Seconds of processor time so far. */
@@ -43,6 +45,7 @@ export interface BenchService {
 export async function startBenchService(
   { exportPath, ports }: { exportPath: string; ports: SimulatedPorts },
   inFlight: number,
+  dialect: Dialect = 'rfc1813',
 ): Promise<BenchService> {
   const folder = await mkdtemp(join(tmpdir(), 'writeback-bench-'));
   const redis = await startRedis({ durable: true });
@@ -59,7 +62,7 @@ export async function startBenchService(
   };
   try {
     const configFile = join(folder, 'config.yaml');
-    await writeFile(configFile, configuration(redis.url, ports, inFlight));
+    await writeFile(configFile, configuration(redis.url, ports, inFlight, dialect));
     const serve = (role: string) =>
       started(
         startProgram(['serve', '--role', role, '--config', configFile], { WRITEBACK_LOG_LEVEL: 'warn' }),
@@ -75,6 +78,7 @@ export async function startBenchService(
       return JSON.parse(await line) as number[];
     };
     return {
+      url,
       async run(files) {
         const begin = performance.now();
         const { id } = await post(`${url}/v1/flushes?cache=bench&export=${exportPath}`, files);
@@ -108,7 +112,7 @@ export async function startBenchService(
   }
 }
 
-function configuration(redisUrl: string, ports: SimulatedPorts, inFlight: number): string {
+function configuration(redisUrl: string, ports: SimulatedPorts, inFlight: number, dialect: Dialect): string {
   return JSON.stringify({
     http: { port: 0 },
     redis: { url: redisUrl, keyPrefix: PREFIX },
@@ -116,7 +120,7 @@ function configuration(redisUrl: string, ports: SimulatedPorts, inFlight: number
       {
         name: 'bench',
         addresses: ['127.0.0.1'],
-        dialect: 'rfc1813',
+        dialect,
         ports: { mount: ports.mount, nfs: ports.nfs },
         limits: { inFlight },
       },
@@ -125,10 +129,10 @@ function configuration(redisUrl: string, ports: SimulatedPorts, inFlight: number
 }
 
 /** The list in blocks of some 64 KiB, as a client would send it. */
-function* listBlocks(files: number): Generator<Uint8Array> {
+function* listBlocks(files: number, first: number): Generator<Uint8Array> {
   let lines: string[] = [];
   for (let index = 0; index < files; index++) {
-    lines.push(fileName(index));
+    lines.push(fileName(first + index));
     if (lines.length === 4096 || index === files - 1) {
       yield Buffer.from(`${lines.join('\n')}\n`);
       lines = [];
@@ -136,11 +140,12 @@ function* listBlocks(files: number): Generator<Uint8Array> {
   }
 }
 
-async function post(url: string, files: number): Promise<Job> {
+/** @param first the number of the first file */
+export async function post(url: string, files: number, first = 0): Promise<Job> {
   const posted = await fetch(url, {
     method: 'POST',
     headers: { 'content-type': 'text/plain' },
-    body: ReadableStream.from(listBlocks(files)),
+    body: ReadableStream.from(listBlocks(files, first)),
     duplex: 'half',
   } as RequestInit);
   if (posted.status !== 202) throw new Error(`POST: ${posted.status} ${await posted.text()}`);
@@ -148,7 +153,7 @@ async function post(url: string, files: number): Promise<Job> {
 }
 
 /** Asked with a long poll, which tells the end at once and meanwhile costs next to nothing. */
-async function untilEnd(url: string): Promise<Job> {
+export async function untilEnd(url: string): Promise<Job> {
   const giveUpAt = performance.now() + JOB_TIMEOUT_MS;
   while (performance.now() < giveUpAt) {
     const answer = await fetch(`${url}?until=terminal`, { headers: { prefer: 'wait=20' } });

@@ -2,6 +2,7 @@ import type { Job } from '../model/job.js';
 import type { JobOwner } from '../model/principal.js';
 import { isTerminalJobState } from '../model/words.js';
 import { Caches } from './caches.js';
+import { Coalesced } from './coalesced.js';
 import { Commands, guarded } from './commands.js';
 import { connectFailingFast, disconnect, untilReady } from './connect.js';
 import { Deliveries } from './deliveries.js';
@@ -39,7 +40,8 @@ export async function openJobStore(options: JobStoreOptions): Promise<JobStore> 
   const deliveries = new Deliveries(commands, queues, jobs);
   const caches = new Caches(commands, queues, options.caches);
   const nodes = new Nodes(commands, queues);
-  const getJob = (id: string): Promise<Job & Revision> => guarded(() => jobs.get(id));
+  const shown = new Coalesced((id) => jobs.get(id));
+  const getJob = (id: string): Promise<Job & Revision> => guarded(() => shown.get(id));
   const openIntake = (owner: JobOwner, origin = UNKNOWN_ORIGIN): JobIntake =>
     new Intake(commands, queues, options, owner, origin, getJob);
   const revisionOf = async (id: string): Promise<Revision & { queue: string }> => {
