@@ -22,9 +22,11 @@ local function quoted(text)
 	return "'" .. text:gsub("'", "'\\''") .. "'"
 end
 
+-- Runs a command of the shell, with the credential for a user if that is how hook.conf has it.
 -- Gives the exit status and what was said. io.popen():close() tells the status only from Lua 5.2 on.
-local function run(command)
-	local script = "set -a; [ -r " .. quoted(CONF) .. " ] && . " .. quoted(CONF) .. "; " .. command
+local function run(command, user)
+	local script = "set -a; SLURM_JOB_USER=" .. quoted(user or "") .. "; [ -r " .. quoted(CONF) .. " ] && . "
+		.. quoted(CONF) .. "; " .. command
 	local pipe = io.popen("{ " .. script .. "; } 2>&1; echo \"=$?\"")
 	local said, status = pipe:read("*a"):match("^(.-)%s*=(%d+)%s*$")
 	pipe:close()
@@ -80,8 +82,8 @@ local function run_of(job_id)
 	end
 end
 
--- Submits what the job asks for, or finds it submitted. Gives the ids of the flushes; or nil, what went wrong, and
--- whether it may be over the next time.
+-- Submits what the job asks for, or finds it submitted. Gives the flushes; or nil, what went wrong, and whether it may
+-- be over the next time.
 local function submit(job_id, job_script)
 	local name, start, user = run_of(job_id)
 	if not name then
@@ -91,21 +93,22 @@ local function submit(job_id, job_script)
 	for n, words in ipairs(requests_in(job_script)) do
 		local status, said = run("writeback submit --no-wait --request " .. quoted(words)
 			.. " --idempotency-key " .. quoted(name .. "-" .. start .. "-" .. n)
-			.. " --label " .. quoted("batch-job=" .. name) .. " --label " .. quoted("user=" .. user))
+			.. " --label " .. quoted("batch-job=" .. name) .. " --label " .. quoted("user=" .. user), user)
 		if status ~= 0 then
 			return nil, said, status == 69
 		end
 		ids[#ids + 1] = quoted(said:match("%S+$"))
 	end
-	return ids
+	return { ids = ids, user = user }
 end
 
 -- Gives "done", "busy" or "failed", and what was said.
-local function flushed(ids, timeout)
-	if #ids == 0 then
+local function wait(flushes, seconds)
+	if #flushes.ids == 0 then
 		return "done", ""
 	end
-	local status, said = run("writeback wait " .. timeout .. " " .. table.concat(ids, " "))
+	local ids = table.concat(flushes.ids, " ")
+	local status, said = run("writeback wait --timeout " .. seconds .. " " .. ids, flushes.user)
 	if status == 0 then
 		return "done", said
 	end
@@ -178,21 +181,22 @@ function slurm_bb_post_run()
 end
 
 function slurm_bb_data_out(job_id, job_script)
-	local ids, said, may_pass = submit(job_id, job_script)
-	while not ids do
+	local flushes, said, may_pass = submit(job_id, job_script)
+	while not flushes do
 		if not may_pass then
 			return failed(job_id, said)
 		end
 		slurm.log_info("writeback: job %s: %s", job_id, said)
 		sleep(5)
-		ids, said, may_pass = submit(job_id, job_script)
+		flushes, said, may_pass = submit(job_id, job_script)
 	end
 	if POLLS then
 		return slurm.SUCCESS
 	end
 	local state
 	repeat
-		state, said = flushed(ids, "")
+		-- Not longer than a credential lives that was made for this wait.
+		state, said = wait(flushes, 120)
 		if state == "busy" then
 			sleep(5)
 		end
@@ -205,10 +209,10 @@ end
 
 -- From Slurm 24.05 on; asked again after every BUSY, until StageOutTimeout.
 function slurm_bb_test_data_out(job_id, job_script)
-	local ids, said, may_pass = submit(job_id, job_script)
+	local flushes, said, may_pass = submit(job_id, job_script)
 	local state = may_pass and "busy" or "failed"
-	if ids then
-		state, said = flushed(ids, "--timeout 1s")
+	if flushes then
+		state, said = wait(flushes, 1)
 	end
 	if state == "busy" then
 		return slurm.SUCCESS, slurm.SLURM_BB_BUSY
