@@ -48,6 +48,11 @@ ensureDebianPackages([
     needed: 'the tests with a real Slurm are skipped',
   })),
   { command: 'sbatch', package: 'slurm-client', needed: 'the tests with a real Slurm are skipped' },
+  {
+    file: `/usr/lib/${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}-linux-gnu/slurm-wlm/auth_jwt.so`,
+    package: 'slurm-wlm-jwt-plugin',
+    needed: 'the tests with a real Slurm are skipped',
+  },
   { command: 'munged', package: 'munge', needed: 'the tests with a real Slurm are skipped' },
   { command: 'lua5.1', package: 'lua5.1', needed: 'the tests of the polling stage-out are skipped' },
   {

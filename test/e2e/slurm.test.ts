@@ -3,18 +3,11 @@ import { chmod, mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { Job } from '../../src/model/job.js';
+import { isTerminalJobState } from '../../src/model/words.js';
 import { type SimulatedCache, startSimulatedCache } from '../../src/sim/server.js';
 import { startRedis, type TestRedis } from '../support/redis.js';
 import { Slurm, whyNoSlurm } from '../support/slurm.js';
-import {
-  cacheAt,
-  ended,
-  getJson,
-  type Owner,
-  type ServiceProcess,
-  startService,
-  until,
-} from './processes.js';
+import { cacheAt, type Owner, type ServiceProcess, startService, until } from './processes.js';
 
 const skip = await whyNoSlurm();
 
@@ -24,6 +17,7 @@ describe('Slurm', { skip: skip ?? false }, () => {
   let sim: SimulatedCache;
   let redis: TestRedis;
   let notes = '';
+  let operator = '';
 
   before(async () => {
     slurm = await Slurm.start({
@@ -33,6 +27,7 @@ describe('Slurm', { skip: skip ?? false }, () => {
         'BurstBufferType=burst_buffer/lua',
       ],
     });
+    operator = await slurm.token('operator');
     notes = join(slurm.folder, 'notes');
     for (const folder of [notes, join(slurm.folder, 'cache'), join(slurm.folder, 'filer')]) {
       await mkdir(folder);
@@ -53,20 +48,42 @@ describe('Slurm', { skip: skip ?? false }, () => {
 
   /** A service on the Redis of all, and the hooks told of it. */
   async function service(t: Owner): Promise<ServiceProcess> {
+    const everything = [{ name: '*' }];
     const started = await startService(t, {
       redis: { url: redis.url },
       caches: [cacheAt(sim.ports, { exports: ['/cache'], clientMount: slurm.folder })],
+      access: {
+        jwt: [{ secretFile: join(slurm.folder, 'jwt.key'), principalClaim: 'sun' }],
+        principals: [
+          { name: 'nobody', caches: everything },
+          { name: 'operator', role: 'operate', caches: everything },
+        ],
+      },
     });
     await tellHooks(started.url);
     return started;
   }
 
+  /** As docs/INTEGRATIONS.md has it: every hook is the user of its batch job. */
   function tellHooks(url: string, options = ''): Promise<void> {
-    return slurm.configureHooks({
-      WRITEBACK_URL: url,
-      WRITEBACK_NOTES: notes,
-      WRITEBACK_SUBMIT_OPTIONS: `--cache sim --export /cache --paths-are client ${options}`,
-    });
+    return slurm.configureHooks([
+      // A Slurm that is not in /etc/slurm.
+      `SLURM_CONF=${slurm.folder}/slurm.conf`,
+      `WRITEBACK_URL=${url}`,
+      `WRITEBACK_NOTES='${notes}'`,
+      `WRITEBACK_SUBMIT_OPTIONS='--cache sim --export /cache --paths-are client ${options}'`,
+      'WRITEBACK_TOKEN=$(scontrol token username="$SLURM_JOB_USER" lifespan=300)',
+      // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the shell's.
+      'WRITEBACK_TOKEN=${WRITEBACK_TOKEN#SLURM_JWT=}',
+    ]);
+  }
+
+  async function ask<T>(url: string, init: RequestInit = {}): Promise<T> {
+    const headers = { authorization: `Bearer ${operator}`, 'content-type': 'application/json' };
+    const reply = await fetch(url, { ...init, headers });
+    const text = await reply.text();
+    assert.ok(reply.ok, text);
+    return JSON.parse(text) as T;
   }
 
   async function nodesAreFree(): Promise<boolean> {
@@ -83,16 +100,23 @@ describe('Slurm', { skip: skip ?? false }, () => {
   }
 
   async function flushesOf(url: string, job: string): Promise<Job[]> {
-    return (await getJson<{ items: Job[] }>(`${url}/v1/jobs?label=batch-job%3Dslurm-test-${job}`)).items;
+    return (await ask<{ items: Job[] }>(`${url}/v1/jobs?label=batch-job%3Dslurm-test-${job}`)).items;
   }
 
+  /** The one flush for a batch job, at its end. */
   async function flushOf(url: string, job: string): Promise<Job> {
     let found: Job[] = [];
-    await until(`the files of Slurm job ${job} are submitted`, async () => {
-      found = await flushesOf(url, job);
-      return found.length > 0;
-    });
-    return ended(url, (found[0] as Job).id);
+    await until(
+      `the flush for Slurm job ${job} has ended`,
+      async () => {
+        found = await flushesOf(url, job);
+        return found[0] !== undefined && isTerminalJobState(found[0].state);
+      },
+      60_000,
+      () => JSON.stringify(found),
+    );
+    assert.equal(found.length, 1);
+    return found[0] as Job;
   }
 
   function onFiler(name: string): Promise<string> {
@@ -119,6 +143,7 @@ describe('Slurm', { skip: skip ?? false }, () => {
       const flush = await flushOf(url, job);
       assert.equal(flush.state, 'succeeded', JSON.stringify(flush));
       assert.equal(flush.progress.filesTotal, 2);
+      assert.equal(flush.principal, 'nobody');
       assert.deepEqual(flush.labels, {
         'batch-job': `slurm-test-${job}`,
         user: 'nobody',
@@ -134,7 +159,8 @@ describe('Slurm', { skip: skip ?? false }, () => {
       const { url } = running;
       const job = await batch(
         `echo here > "$CACHE/line.dat"
-  writeback submit --wait --cache sim --export /cache line.dat`,
+  export WRITEBACK_TOKEN=$(scontrol token lifespan=300 | sed s/SLURM_JWT=//)
+writeback submit --wait --cache sim --export /cache line.dat`,
         [],
         { WRITEBACK_URL: url },
       );
@@ -202,12 +228,8 @@ echo "$SLURM_JOB_ID" > "$CACHE/killed-$SLURM_JOB_ID.dat"`);
     // Slurm writes down its burst buffers every 30 s, and at an orderly end.
     await slurm.endController('SIGTERM');
     await slurm.startController();
-    const pause = await fetch(`${first.url}/v1/caches/sim/pause`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: '{"reason": "nothing may end before the kill"}',
-    });
-    assert.equal(pause.status, 200);
+    const body = '{"reason": "nothing may end before the kill"}';
+    await ask(`${first.url}/v1/caches/sim/pause`, { method: 'POST', body });
     await mkdir(gate);
     await until('slurmctld has written down that the stage-out runs', async () => {
       return /staging-out/.test(await slurm.savedState()) && (await flushesOf(first.url, job)).length === 1;
@@ -220,7 +242,7 @@ echo "$SLURM_JOB_ID" > "$CACHE/killed-$SLURM_JOB_ID.dat"`);
     const second = await service(t);
     await slurm.startController();
     assert.equal(await slurm.stateOf(job), 'STAGE_OUT');
-    await fetch(`${second.url}/v1/caches/sim/resume`, { method: 'POST' });
+    await ask(`${second.url}/v1/caches/sim/resume`, { method: 'POST', body: '{}' });
     await slurm.untilState(job, 'COMPLETED');
     assert.equal(await onFiler(`killed-${job}.dat`), `${job}\n`);
     assert.equal((await flushesOf(second.url, job)).length, 1);

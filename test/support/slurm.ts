@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { chmod, cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { hostname, tmpdir } from 'node:os';
@@ -27,6 +29,8 @@ export interface SlurmOptions {
   config: readonly string[];
 }
 
+const JWT_PLUGIN = `/usr/lib/${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}-linux-gnu/slurm-wlm/auth_jwt.so`;
+
 /** Why there can be no Slurm here, or null. */
 export async function whyNoSlurm(): Promise<string | null> {
   if (process.getuid?.() !== 0) return 'Slurm runs batch jobs of other users: it needs root';
@@ -36,6 +40,7 @@ export async function whyNoSlurm(): Promise<string | null> {
     );
     if (found === null) return `${program} is not installed`;
   }
+  if (!existsSync(JWT_PLUGIN)) return `there is no ${JWT_PLUGIN}`;
   return null;
 }
 
@@ -92,12 +97,15 @@ export class Slurm {
     await ended;
   }
 
-  /** @param conf what the hooks read as /etc/writeback/hook.conf */
-  async configureHooks(conf: Record<string, string>): Promise<void> {
-    const lines = Object.entries({ PATH: this.#env.PATH ?? '', ...conf }).map(
-      ([key, value]) => `${key}='${value}'`,
-    );
-    await writeFile(join(this.folder, 'hook.conf'), lines.join('\n'));
+  /** @param lines what the hooks read as /etc/writeback/hook.conf */
+  async configureHooks(lines: readonly string[]): Promise<void> {
+    await writeFile(join(this.folder, 'hook.conf'), [`PATH='${this.#env.PATH}'`, ...lines].join('\n'));
+  }
+
+  /** A JWT for a user of Slurm. */
+  async token(user: string): Promise<string> {
+    const said = await this.command('scontrol', 'token', `username=${user}`, 'lifespan=3600');
+    return said.trim().replace('SLURM_JWT=', '');
   }
 
   /** Runs a command of Slurm; gives what it printed. */
@@ -160,6 +168,7 @@ export class Slurm {
     await mkdir(join(folder, 'work'));
     await chmod(join(folder, 'work'), 0o1777);
     await writeFile(join(folder, 'munge/key'), Buffer.alloc(128, folder), { mode: 0o600 });
+    await writeFile(join(folder, 'jwt.key'), randomBytes(32), { mode: 0o600 });
     const program = join(folder, 'program');
     await cp(join(BUILD, 'src'), join(program, 'build/src'), { recursive: true });
     await cp(join(ROOT, 'package.json'), join(program, 'package.json'));
@@ -182,6 +191,8 @@ export class Slurm {
       'SlurmdUser=root',
       'AuthType=auth/munge',
       'AuthInfo=socket=FOLDER/munge/socket',
+      'AuthAltTypes=auth/jwt',
+      'AuthAltParameters=jwt_key=FOLDER/jwt.key',
       `SlurmctldPort=${controllerPort}`,
       'StateSaveLocation=FOLDER/state',
       'SlurmdSpoolDir=FOLDER/spool-%n',
