@@ -199,6 +199,7 @@ export const CACHE_EXAMPLE: Cache = {
   health: 'up',
   healthDetail: null,
   dialectProven: true,
+  circuit: { state: 'closed', code: null, reason: null, since: null, retryAt: null, tries: 0 },
   paused: false,
   pausedReason: null,
   limits: { inFlight: 256, filesPerSecond: null },

@@ -79,6 +79,10 @@ export const cacheConfigSchema = z.strictObject({
     .prefault({})
     .meta({ description: 'Fixed mount and nfs ports make the portmapper unnecessary.' }),
   limits: cacheLimitsSchema.prefault({}),
+  breakerFaults: z.int().min(8).max(100_000).nullable().default(64).meta({
+    description:
+      'Circuit breaker: after so many faults of the storage behind the cache in a row (EIO, ENXIO, ENOSPC, ESERVERFAULT; each try of a file counts) with no file flushed in between, its queue is held and a few files try again, with growing pauses. Null: never.',
+  }),
   callTimeoutSeconds: z
     .number()
     .positive()

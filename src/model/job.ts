@@ -167,6 +167,25 @@ export const errorGroupSchema = z
   .meta({ id: 'ErrorGroup' });
 export type ErrorGroup = z.infer<typeof errorGroupSchema>;
 
+/** Whether files are sent to a cache at all. */
+export const CIRCUIT_STATES = ['closed', 'open', 'half-open'] as const;
+const circuitSchema = z
+  .object({
+    state: z.enum(CIRCUIT_STATES).meta({
+      description:
+        '`closed`: files are flushed. `open`: its queue is held until `retryAt`. `half-open`: some files find out whether it can be closed.',
+    }),
+    code: z.enum(FILE_ERROR_CODES).nullable(),
+    reason: z.string().nullable().meta({ description: 'What was seen of the cache last.' }),
+    since: time.nullable(),
+    retryAt: time.nullable(),
+    tries: count.meta({ description: 'How many times in a row it was opened.' }),
+  })
+  .meta({
+    description:
+      'Opened when the cache does not answer, and when the storage behind it fails file after file (`breakerFaults`).',
+  });
+
 export const cacheSchema = z
   .object({
     name: z.string(),
@@ -179,6 +198,7 @@ export const cacheSchema = z
     dialectProven: z
       .boolean()
       .meta({ description: 'The target has shown the hpc-cache dialect (10002 or 66).' }),
+    circuit: circuitSchema,
     paused: z.boolean(),
     pausedReason: z.string().nullable(),
     slotsLeased: count.meta({

@@ -86,6 +86,7 @@ export const adHocSchema = z.strictObject({
     privilegedPort: true,
     ports: true,
     limits: true,
+    breakerFaults: true,
     callTimeoutSeconds: true,
   }).shape,
 });

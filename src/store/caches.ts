@@ -9,6 +9,7 @@ import { limitsInForce } from './limits.js';
 import type { Queues } from './queue.js';
 import { readRegistry } from './registry.js';
 import { countServers } from './serving.js';
+import { holdCode } from './waiting.js';
 import type { CacheQueue } from './work.js';
 
 interface KnownCache {
@@ -101,6 +102,7 @@ export class Caches {
       health: row.health === 'up' || row.health === 'down' ? row.health : 'unknown',
       healthDetail: row.healthDetail || null,
       dialectProven: row.dialectProven === '1',
+      circuit: circuitOf(row, Date.now()),
       paused,
       pausedReason: (paused && row.pausedReason) || null,
       slotsLeased: slotsLeased(leases, Date.now()),
@@ -112,4 +114,20 @@ export class Caches {
       jobsActive: Number(row.jobsActive ?? 0),
     };
   }
+}
+
+/** A hold is an open circuit, whatever its reason; once its pause is over the next files find out whether it ends. */
+function circuitOf(row: Readonly<Record<string, string>>, now: number): Cache['circuit'] {
+  const { holdSince, holdUntil, holdTries, holdDetail = '' } = row;
+  if (holdSince === undefined || holdUntil === undefined) {
+    return { state: 'closed', code: null, reason: null, since: null, retryAt: null, tries: 0 };
+  }
+  return {
+    state: Number(holdUntil) > now ? 'open' : 'half-open',
+    code: holdCode(row.holdCode),
+    reason: holdDetail,
+    since: new Date(Number(holdSince)).toISOString(),
+    retryAt: new Date(Number(holdUntil)).toISOString(),
+    tries: Number(holdTries ?? 1),
+  };
 }

@@ -43,7 +43,7 @@ const STOP_TIMEOUT_MS = 15_000;
 /**
  * $1 the owner's process id, $2 the server, then its arguments; runs in the data folder.
  * The watcher (the subshell) outlives a killed shell, so that the server still ends with the parent; it holds no lock
- * and compares the pid in server.lock, lest it end a successor. Where the folder was removed there is none.
+ * and compares the pid in server.lock, lest it end a successor. Where the folder is gone, or just going, there is none.
  */
 const GUARD = `
 owner=$1; server=$2; shift 2
@@ -73,7 +73,7 @@ echo "$pid" >server.lock
   exec 8<&- 9<&- >/dev/null
   read -r _ <&3
   n=0
-  while { [ ! -e server.lock ] || [ "$(cat server.lock)" = "$pid" ]; } && kill -0 "$pid" 2>/dev/null; do
+  while now=$(cat server.lock 2>/dev/null); [ "\${now:-$pid}" = "$pid" ] && kill -0 "$pid" 2>/dev/null; do
     [ $n -eq 0 ] && kill -TERM "$pid"
     [ $n -eq 100 ] && kill -KILL "$pid"
     n=$((n + 1)); sleep 0.1

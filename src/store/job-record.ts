@@ -1,4 +1,5 @@
 import type { Credential } from '../model/cache.js';
+import type { FileErrorCode } from '../model/errors.js';
 import type { Job, JobWarning } from '../model/job.js';
 import { type JobOwner, LOCAL_PRINCIPAL, NO_QUOTAS } from '../model/principal.js';
 import { type JobWebhook, shownWebhook } from '../model/webhook.js';
@@ -11,7 +12,7 @@ import {
   type TransferTarget,
   UNKNOWN_ORIGIN,
 } from './types.js';
-import { lastSeen, unreachableSince, WAITED_FIELDS, waitedOf } from './waiting.js';
+import { heldSince, holdCode, lastSeen, WAITED_FIELDS, waitedOf } from './waiting.js';
 
 /** The hash of a job as Redis gives it: the scripts write it. */
 export type JobRow = Record<string, string>;
@@ -32,7 +33,7 @@ export interface CacheShown {
   rev: string;
   paused: boolean;
   pausedReason: string | null;
-  hold: { since: number; until: number; detail: string } | null;
+  hold: { code: FileErrorCode; since: number; until: number; detail: string } | null;
   /** Whether a worker, or an agent of the node, is there for it. */
   served: boolean;
   /** When one last was. */
@@ -46,20 +47,21 @@ export const CACHE_SHOWN_FIELDS = [
   'pausedReason',
   'holdSince',
   'holdUntil',
-  'healthDetail',
+  'holdCode',
+  'holdDetail',
   'served',
   'servedAt',
 ] as const;
 
 export function cacheShown(values: readonly (string | null)[]): CacheShown {
-  const [rev, paused, pausedReason, holdSince, holdUntil, detail, served, servedAt] = values;
+  const [rev, paused, pausedReason, holdSince, holdUntil, code, detail, served, servedAt] = values;
   return {
     rev: rev ?? '0',
     paused: paused === '1',
     pausedReason: pausedReason || null,
     hold:
       holdSince && holdUntil
-        ? { since: Number(holdSince), until: Number(holdUntil), detail: detail ?? '' }
+        ? { code: holdCode(code), since: Number(holdSince), until: Number(holdUntil), detail: detail ?? '' }
         : null,
     served: served === '1',
     servedAt: servedAt ? Number(servedAt) : null,
@@ -218,7 +220,7 @@ function statusDetail(
   if (cache.hold) {
     const seconds = Math.ceil((cache.hold.until - now) / 1000);
     const again = seconds > 0 ? `is tried again in ${seconds} s` : 'is being tried again';
-    return `Cache ${meta.cache} is ${unreachableSince(cache.hold.since, cache.hold.detail)}; its queue holds and ${again}.`;
+    return `Cache ${meta.cache} ${heldSince(cache.hold.code, cache.hold.since, cache.hold.detail)}; its queue holds and ${again}.`;
   }
   return fault;
 }

@@ -1,12 +1,18 @@
-import type { FileError, FileErrorCode } from '../model/errors.js';
+import { type FileError, type FileErrorCode, isTargetError } from '../model/errors.js';
 import type { FileState, JobKind } from '../model/words.js';
 
 /** Words for what keeps a job waiting that is not its own: its cache, or that nobody works for it. */
 
-/** As the end of a sentence about a cache or node. */
-export function unreachableSince(sinceMs: number, message: string): string {
+/** As the end of a sentence about a cache that is held. */
+export function heldSince(code: FileErrorCode, sinceMs: number, message: string): string {
   const reason = message.replace(/[.\s]+$/, '');
-  return `unreachable since ${new Date(sinceMs).toISOString()}${reason === '' ? '' : ` (${reason})`}`;
+  const what = isTargetError(code) ? 'has been unreachable' : 'has written nothing back';
+  return `${what} since ${new Date(sinceMs).toISOString()}${reason === '' ? '' : ` (${reason})`}`;
+}
+
+/** As it is stored; a hold of an earlier version has none. */
+export function holdCode(stored: string | null | undefined): FileErrorCode {
+  return (stored || 'UNREACHABLE') as FileErrorCode;
 }
 
 export function lastSeen(seenAtMs: number | null): string {
@@ -33,8 +39,8 @@ export function waitedOf(values: readonly (string | null | undefined)[], kind: J
   switch (waitedFor) {
     case 'held':
       return {
-        why: `its cache was ${unreachableSince(sinceMs ?? 0, why ?? '')}`,
-        fault: { code: (code || 'UNREACHABLE') as FileErrorCode, message: why ?? '' },
+        why: `its cache ${heldSince(holdCode(code), sinceMs ?? 0, why ?? '')}`,
+        fault: { code: holdCode(code), message: why ?? '' },
       };
     case 'paused':
       return { why: `its cache was paused${why ? `: ${why}` : ''}`, fault: null };
@@ -64,5 +70,11 @@ export function unseenErrors(
   const message = `The job's deadline passed before this file was done${waited === null ? '' : `: ${waited.why}`}.`;
   const last: FileError = { code: 'DEADLINE', nfsStatus: null, phase, message };
   const fault = waited?.fault ?? null;
-  return { first: fault === null ? last : { ...fault, nfsStatus: null, phase: 'mount' }, last };
+  return {
+    first:
+      fault === null
+        ? last
+        : { ...fault, nfsStatus: null, phase: isTargetError(fault.code) ? 'mount' : 'flush' },
+    last,
+  };
 }

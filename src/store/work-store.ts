@@ -21,6 +21,7 @@ import { DEFAULT_FILES_PER_JOB, type WorkStoreOptions } from './settings.js';
 import { TransferWork } from './transfers.js';
 import type { DirectoryRequest } from './types.js';
 import { packResults } from './updates.js';
+import { holdCode } from './waiting.js';
 import type {
   AppendReply,
   CacheHold,
@@ -44,6 +45,8 @@ const LEASE_MS = 10_000;
 const LEASE_MARGIN_MS = 1000;
 const SHORTEST_HOLD_MS = 1000;
 const LONGEST_HOLD_MS = 30_000;
+/** Enough for the files of some jobs, so that the bad ones of a single job do not keep the circuit open. */
+const TRIAL_SLOTS = 4;
 const RESYNC_MS = 15_000;
 const ENDINGS_RECHECK_MS = 3000;
 /** Of the jobs whose chunks were begun last. */
@@ -298,12 +301,14 @@ class RedisWorkStore implements WorkStore {
       LEASE_MS,
       configured.inFlight,
       configured.filesPerSecond ?? '',
+      TRIAL_SLOTS,
     );
-    const [slots, paused, inFlight, perSecond] = reply as [number, number, number, Buffer];
+    const [slots, paused, inFlight, perSecond, trial] = reply as [number, number, number, Buffer, number];
     return {
       slots,
       paused: paused === 1,
       limits: { inFlight, filesPerSecond: filesPerSecondOf(String(perSecond)) },
+      trial: trial === 1,
       validUntil: askedAt + LEASE_MS - LEASE_MARGIN_MS,
     };
   }
@@ -315,8 +320,8 @@ class RedisWorkStore implements WorkStore {
     return { granted, waitMs };
   }
 
-  async cacheUp(queue: string): Promise<void> {
-    const ended = await this.#commands.onCache('wbUp', queue, []);
+  async cacheUp(queue: string, flushed = false): Promise<void> {
+    const ended = await this.#commands.onCache('wbUp', queue, [], flushed ? '1' : '0');
     // Otherwise BullMQ would keep to the pause although the hold has ended.
     if (ended === 1) await this.#queues.release(queue);
   }
@@ -325,7 +330,15 @@ class RedisWorkStore implements WorkStore {
     await tellServer(this.#commands, queue, server, present, registered);
   }
 
-  async holdCache(queue: string, code: FileErrorCode, message: string): Promise<CacheHold> {
+  holdCache(queue: string, code: FileErrorCode, message: string): Promise<CacheHold> {
+    return this.#hold(queue, code, message, false);
+  }
+
+  openCircuit(queue: string, code: FileErrorCode, message: string): Promise<CacheHold> {
+    return this.#hold(queue, code, message, true);
+  }
+
+  async #hold(queue: string, code: FileErrorCode, message: string, answers: boolean): Promise<CacheHold> {
     const reply = await this.#commands.onCache(
       'wbHold',
       queue,
@@ -334,6 +347,7 @@ class RedisWorkStore implements WorkStore {
       message,
       SHORTEST_HOLD_MS,
       LONGEST_HOLD_MS,
+      answers ? '1' : '0',
     );
     const [until, tries, forMs] = reply as [number, number, number];
     await this.#queues.hold(queue, Math.max(1, forMs));
@@ -497,9 +511,7 @@ function tidyPath(path: string): Uint8Array {
 
 function holdReason([code, since, message]: readonly ScriptReply[]): HoldReason | null {
   const at = Number(since ?? 0);
-  return at === 0
-    ? null
-    : { code: String(code ?? 'UNREACHABLE') as FileErrorCode, since: at, message: String(message ?? '') };
+  return at === 0 ? null : { code: holdCode(String(code ?? '')), since: at, message: String(message ?? '') };
 }
 
 function chunkFile(index: number, bytes: Buffer): ChunkFile {

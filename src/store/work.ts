@@ -142,6 +142,8 @@ export interface Slots {
   paused: boolean;
   /** In force now: as configured, or as an operator has changed them. */
   limits: CacheLimits;
+  /** The circuit breaker of the cache is not closed: these slots are to find out whether it can be. */
+  trial: boolean;
   /** Date.now() after which the lease is void unless renewed: begin nothing then. */
   validUntil: number;
 }
@@ -235,14 +237,19 @@ export interface WorkStore {
    */
   serves(queue: string, server: string, present: boolean, registered?: boolean): Promise<void>;
 
-  /** The cache answers: ends a hold, clears the fault. Cheap to call again. */
-  cacheUp(queue: string): Promise<void>;
+  /**
+   * The cache answers: ends a hold, clears the fault. Cheap to call again.
+   * @param flushed it has flushed a file: this closes its circuit breaker, too
+   */
+  cacheUp(queue: string, flushed?: boolean): Promise<void>;
   /**
    * The cache does not answer, for this reason: holds its queue with growing pauses (1 s to 30 s) and tells so in
    * every job of it.
    * The queue's BullMQ rate limit is set too, which BullMQ obeys only in workers with a `limiter` option.
    */
   holdCache(queue: string, code: FileErrorCode, message: string): Promise<CacheHold>;
+  /** The same where the cache answers, but the storage behind it fails: opens its circuit breaker. */
+  openCircuit(queue: string, code: FileErrorCode, message: string): Promise<CacheHold>;
   /** Null: not held. */
   getHold(queue: string): Promise<CacheHold | null>;
   isDialectProven(queue: string): Promise<boolean>;

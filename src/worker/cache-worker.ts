@@ -5,11 +5,13 @@ import { HandBack } from '../flush/engine.js';
 import type { SessionEvent } from '../flush/session.js';
 import { TargetDownError } from '../flush/target-error.js';
 import type { CacheConfig } from '../model/cache.js';
+import type { FileErrorCode } from '../model/errors.js';
 import { isTerminalJobState } from '../model/words.js';
 import type { QueueConnection } from '../store/connect.js';
 import { WORKER_LIMITER } from '../store/queue.js';
 import type { CacheQueue, ChunkRun, FlushWork, WorkItem, WorkStore } from '../store/work.js';
 import { failedResult, runChunk } from './chunk.js';
+import { CircuitBreaker } from './circuit-breaker.js';
 import { JobEnded } from './endings.js';
 import { runExpansion, waitForOthers } from './expansion.js';
 import { ListedFiles } from './listed-files.js';
@@ -75,6 +77,7 @@ export class CacheWorker {
   readonly #measuredAs: string | null;
   #config: CacheConfig;
   readonly #slots: CacheSlots;
+  readonly #breaker: CircuitBreaker;
   readonly #sessions: SessionPool;
   readonly #bull: Worker<WorkItem>;
   readonly #items = new Set<ActiveItem>();
@@ -102,7 +105,18 @@ export class CacheWorker {
       onFilesPerSecond: (filesPerSecond) => {
         this.#sessions.filesPerSecond = filesPerSecond;
       },
+      onTrial: (trial) => {
+        this.#breaker.trial = trial;
+      },
       onPaused: () => void this.#stepBack(),
+    });
+    this.#breaker = new CircuitBreaker({
+      faults: config.breakerFaults,
+      onOpen: (code, message) => void this.#openCircuit(code, message),
+      onClose: () => {
+        this.#log.warn('the circuit breaker is closed: a file was flushed');
+        void this.#tellUp(true);
+      },
     });
     this.#sessions = new SessionPool({
       store,
@@ -113,9 +127,15 @@ export class CacheWorker {
       filesPerSecond: config.limits.filesPerSecond,
       log: this.#log,
       onEvent: (shared, event) => this.#onSessionEvent(shared, event),
-      observer: observer && {
-        replied: (procedure, roundTripMs) => observer.replied(measuredAs, procedure, roundTripMs),
-        retried: (code) => observer.retried(measuredAs, code),
+      observer: {
+        ...(observer && {
+          replied: (procedure: string, roundTripMs: number) =>
+            observer.replied(measuredAs, procedure, roundTripMs),
+        }),
+        retried: (code) => {
+          observer?.retried(measuredAs, code);
+          this.#breaker.retried(code);
+        },
       },
     });
     this.#bull = new Worker<WorkItem>(entry.queue, (job, token) => this.#process(job, token), {
@@ -275,7 +295,10 @@ export class CacheWorker {
           this.#answered(shared);
           if (state !== 'gone' && isTerminalJobState(state)) log.info({ state }, 'job ended');
         },
-        onEnded: observer && ((result) => observer.fileEnded(this.#measuredAs, result)),
+        onEnded: (result) => {
+          observer?.fileEnded(this.#measuredAs, result);
+          this.#breaker.ended(result);
+        },
       });
       log.debug({ done }, 'chunk left');
       return done;
@@ -348,6 +371,21 @@ export class CacheWorker {
     });
   }
 
+  /** What is outstanding is not waited for: a flush that the storage does not take may never end. */
+  async #openCircuit(code: FileErrorCode, message: string): Promise<void> {
+    this.#slots.drain();
+    const items = [...this.#items];
+    try {
+      const { until, tries } = await this.#options.store.openCircuit(this.#queue, code, message);
+      this.#log.warn({ code, holdMs: until - Date.now(), tries }, `circuit breaker opened: ${message}`);
+    } catch (error) {
+      this.#log.warn({ err: error, code }, 'the circuit breaker could not be opened');
+    }
+    for (const { abort } of items) abort.abort(new HandBack('the circuit breaker opened'));
+    this.#breaker.opened();
+    if (!this.#draining) this.#slots.resume();
+  }
+
   /** A held queue would wait for its pause to end although the cache is back: ask the cache, and end the hold early. */
   async #probeUntilUp(): Promise<void> {
     const { store } = this.#options;
@@ -372,9 +410,9 @@ export class CacheWorker {
     if (session.counters().down === null && now - this.#toldUpAt >= UP_MS) void this.#tellUp();
   }
 
-  async #tellUp(): Promise<void> {
+  async #tellUp(flushed = false): Promise<void> {
     this.#toldUpAt = Date.now();
-    await this.#options.store.cacheUp(this.#queue).catch((error: unknown) => {
+    await this.#options.store.cacheUp(this.#queue, flushed).catch((error: unknown) => {
       this.#toldUpAt = 0;
       this.#log.warn({ err: error }, 'the store was not told that the cache answers');
     });

@@ -1,7 +1,7 @@
 import { flushFiles, HandBack } from '../flush/engine.js';
 import type { FlushOptions, FlushOutcome } from '../flush/types.js';
-import type { FileError } from '../model/errors.js';
-import { unreachableSince } from '../store/waiting.js';
+import { type FileError, isTargetError } from '../model/errors.js';
+import { heldSince } from '../store/waiting.js';
 import type { ChunkRun, FileResult, FlushWork, HoldReason, RecordReply, WorkStore } from '../store/work.js';
 import { ChunkSpans } from './chunk-spans.js';
 import { JobEnded } from './endings.js';
@@ -160,10 +160,10 @@ function afterHold(hold: HoldReason | null, result: FileResult): FileResult {
   const { code, since, message } = hold;
   return {
     ...result,
-    firstError: { code, nfsStatus: null, phase: 'mount', message },
+    firstError: { code, nfsStatus: null, phase: isTargetError(code) ? 'mount' : 'flush', message },
     lastError: {
       ...lastError,
-      message: `${lastError.message}; the cache is ${unreachableSince(since, message)}`,
+      message: `${lastError.message}; the cache ${heldSince(code, since, message)}`,
     },
   };
 }

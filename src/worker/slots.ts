@@ -23,6 +23,8 @@ export interface SlotOptions {
   log: Logger;
   /** What is in force has changed; told before the first slots are given out. */
   onFilesPerSecond: (filesPerSecond: number | null) => void;
+  /** Whether slots are for a trial; told before they are given out. */
+  onTrial: (trial: boolean) => void;
   /** The cache is paused: nothing may begin until it is resumed. */
   onPaused: () => void;
 }
@@ -157,15 +159,16 @@ export class CacheSlots {
   async #leaseOnce(): Promise<void> {
     clearTimeout(this.#renewal);
     this.#renewal = undefined;
-    const { store, queue, workerId, log, onPaused } = this.#options;
+    const { store, queue, workerId, log, onPaused, onTrial } = this.#options;
     const inUse = this.outstanding;
     const wanted = Math.max(inUse, this.#wanted());
     this.#asked = wanted;
     try {
       const lease = await store.leaseSlots(queue, workerId, this.#configured, inUse, wanted);
-      const { slots, paused, limits, validUntil } = lease;
+      const { slots, paused, limits, trial, validUntil } = lease;
       this.#leased = inUse + wanted > 0;
       this.#obey(limits);
+      onTrial(trial);
       this.#slots = slots;
       clearTimeout(this.#end);
       this.#end = setTimeout(() => this.#voidLease(), Math.max(0, validUntil - Date.now()));

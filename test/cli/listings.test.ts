@@ -141,6 +141,7 @@ describe('a change', () => {
     health: 'down',
     healthDetail: 'no route',
     dialectProven: false,
+    circuit: { state: 'closed', code: null, reason: null, since: null, retryAt: null, tries: 0 },
     paused: true,
     pausedReason: 'upgrade',
     limits: { inFlight: 256, filesPerSecond: null },

@@ -21,6 +21,7 @@ const CACHE: Cache = {
   health: 'up',
   healthDetail: null,
   dialectProven: true,
+  circuit: { state: 'closed', code: null, reason: null, since: null, retryAt: null, tries: 0 },
   paused: false,
   pausedReason: null,
   limits: { inFlight: 256, filesPerSecond: null },

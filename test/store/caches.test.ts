@@ -148,7 +148,7 @@ test('a cache that does not answer holds its queue with growing pauses, and its 
   const job = await t.store.getJob(id);
   assert.match(
     job.statusDetail ?? '',
-    /^Cache nas is unreachable since .*Z \(Connection to 10.0.0.1 port 2049 was refused\); its queue holds and is/,
+    /^Cache nas has been unreachable since .*Z \(Connection to 10.0.0.1 port 2049 was refused\); its queue holds and is/,
   );
   assert.notEqual(job.revision, before.revision);
   const cache = await t.store.getCache('nas');

@@ -65,7 +65,7 @@ test('the pause of a cache is told before the want of a worker, that before a ho
   assert.match(await detail(id), /^Cache nas is paused: upgrade/);
   await t.store.resumeCache('nas');
   await t.work.serves(NAS_QUEUE, 'w1', true);
-  assert.match(await detail(id), /^Cache nas is unreachable since/);
+  assert.match(await detail(id), /^Cache nas has been unreachable since/);
   await t.work.cacheUp(NAS_QUEUE);
   await t.store.cancel(id);
 });
@@ -107,7 +107,7 @@ test('files that expire while their cache is held tell since when and why, first
   assert.equal(job.state, 'expired');
   assert.match(
     job.statusDetail ?? '',
-    /3 files are not done: its cache was unreachable since .*Z \(The port mapper does not know NFS\)\.$/,
+    /3 files are not done: its cache has been unreachable since .*Z \(The port mapper does not know NFS\)\.$/,
   );
   // What holds the cache later is not what held this job.
   await t.work.cacheUp(NAS_QUEUE);
@@ -120,7 +120,10 @@ test('files that expire while their cache is held tell since when and why, first
       message: 'The port mapper does not know NFS.',
     });
     assert.equal(lastError?.code, 'DEADLINE');
-    assert.match(lastError?.message ?? '', /its cache was unreachable since .*\(The port mapper does not/);
+    assert.match(
+      lastError?.message ?? '',
+      /its cache has been unreachable since .*\(The port mapper does not/,
+    );
   }
   const [group] = await t.store.errorGroups(id);
   assert.deepEqual([group?.code, group?.count], ['DEADLINE', 3]);

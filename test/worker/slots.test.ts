@@ -36,7 +36,7 @@ function lender(free = 100) {
     ): Promise<Slots> {
       asked.push({ inUse, wanted });
       const slots = lender.paused ? 0 : Math.min(lender.free, wanted);
-      return { slots, paused: lender.paused, limits, validUntil: Date.now() + lender.leaseMs };
+      return { slots, paused: lender.paused, limits, trial: false, validUntil: Date.now() + lender.leaseMs };
     },
   };
   return lender;
@@ -51,6 +51,7 @@ function slotsOf(store: ReturnType<typeof lender>, onPaused = () => {}): CacheSl
     configured: { inFlight: 100, filesPerSecond: null },
     log,
     onFilesPerSecond: () => {},
+    onTrial: () => {},
     onPaused,
   });
 }

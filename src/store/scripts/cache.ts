@@ -34,17 +34,24 @@ changed()
 return 1
 `;
 
-/** ARGV: tag, queue. Returns 1 if this ended a hold. */
+/** ARGV: tag, queue, '1' if a file was flushed. Returns 1 if this ended a hold. */
 const up = `
-local v = redis.call('HMGET', cache, 'health', 'holdTries')
-if v[1] == 'up' and not v[2] then return 0 end
+local v = redis.call('HMGET', cache, 'health', 'holdTries', 'breaker')
+-- That a cache answers does not close its circuit breaker; a file that was flushed does.
+local ends = v[2] and (v[3] ~= '1' or ARGV[3] == '1')
+if v[1] == 'up' and not ends then return 0 end
 redis.call('HSET', cache, 'health', 'up', 'healthDetail', '')
-redis.call('HDEL', cache, 'holdTries', 'holdUntil', 'holdSince', 'holdCode')
+if ends then
+  redis.call('HDEL', cache, 'holdTries', 'holdUntil', 'holdSince', 'holdCode', 'holdDetail', 'breaker')
+end
 changed()
-return v[2] and 1 or 0
+return ends and 1 or 0
 `;
 
-/** ARGV: tag, queue, code, message, shortest and longest pause in milliseconds. Returns until, tries, milliseconds. */
+/**
+ * ARGV: tag, queue, code, message, shortest and longest pause in milliseconds, '1' if it answers, but the storage behind
+ * it fails. Returns until, tries, milliseconds.
+ */
 const hold = `
 local v = redis.call('HMGET', cache, 'holdUntil', 'holdTries', 'holdSince')
 local untilMs, tries, since = tonumber(v[1] or '0'), tonumber(v[2] or '0'), tonumber(v[3] or now)
@@ -53,8 +60,14 @@ if untilMs <= now then
   tries = tries + 1
   untilMs = now + math.min(tonumber(ARGV[6]), tonumber(ARGV[5]) * 2 ^ math.min(tries - 1, 20))
 end
-redis.call('HSET', cache, 'health', 'down', 'healthDetail', ARGV[4], 'holdCode', ARGV[3], 'holdUntil', untilMs,
-  'holdTries', tries, 'holdSince', since)
+redis.call('HSET', cache, 'holdCode', ARGV[3], 'holdDetail', ARGV[4], 'holdUntil', untilMs, 'holdTries', tries,
+  'holdSince', since)
+if ARGV[7] == '1' then
+  redis.call('HSET', cache, 'breaker', '1')
+else
+  redis.call('HSET', cache, 'health', 'down', 'healthDetail', ARGV[4])
+  redis.call('HDEL', cache, 'breaker')
+end
 changed()
 return { untilMs, tries, untilMs - now }
 `;
@@ -63,13 +76,16 @@ return { untilMs, tries, untilMs - now }
  * Shares out slots. Each worker holds the larger of what it was given and what it uses; the sum of that never exceeds
  * the limit, and what is given tends to the max-min fair share of what is wanted.
  * KEYS: cache, leases. ARGV: tag, queue, worker, in use, wanted, lease milliseconds, and the worker's configuration of
- * inFlight and filesPerSecond ('' is any number). Returns slots, paused, and both limits as they are in force.
+ * inFlight and filesPerSecond ('' is any number), and the slots of a trial, while the circuit breaker is not closed.
+ * Returns slots, paused, both limits as they are in force, and whether it is a trial.
  */
 const lease = `
 local leases, worker = KEYS[2], ARGV[3]
 local inUse, wanted, ttl = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local set = redis.call('HMGET', cache, 'paused', 'limit:inFlight', 'limit:filesPerSecond')
+local set = redis.call('HMGET', cache, 'paused', 'limit:inFlight', 'limit:filesPerSecond', 'breaker')
 local paused, limit, perSecond = set[1] == '1', tonumber(set[2] or ARGV[7]), set[3] or ARGV[8]
+local trial = set[4] == '1'
+if trial then limit = math.min(limit, tonumber(ARGV[9])) end
 if paused then wanted = 0 end
 local me = { name = worker, inUse = inUse, wanted = wanted, starvedAt = 0 }
 local sharers, held = { me }, 0
@@ -87,7 +103,7 @@ for i = 1, #stored, 2 do
 end
 if inUse == 0 and wanted == 0 then
   redis.call('HDEL', leases, worker)
-  return { 0, paused and 1 or 0, limit, perSecond }
+  return { 0, paused and 1 or 0, limit, perSecond, trial and 1 or 0 }
 end
 -- Small wishes first. Rounding favours the last, so those that have waited longest with nothing come last.
 table.sort(sharers, function(a, b)
@@ -110,7 +126,7 @@ elseif me.starvedAt == 0 then
 end
 redis.call('HSET', leases, worker, string.format('%.0f %.0f %.0f %.0f %.0f', slots, inUse, wanted, now + ttl, me.starvedAt))
 redis.call('PEXPIRE', leases, ttl)
-return { slots, paused and 1 or 0, limit, perSecond }
+return { slots, paused and 1 or 0, limit, perSecond, trial and 1 or 0 }
 `;
 
 /**

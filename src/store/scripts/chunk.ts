@@ -30,7 +30,7 @@ started()
 local wanted = v[2] == '1' and 'running' or 'expanding'
 state = redis.call('HGET', job, 'state')
 changed(state ~= wanted and wanted or nil)
-local hold = redis.call('HMGET', cache, 'holdCode', 'holdSince', 'healthDetail')
+local hold = redis.call('HMGET', cache, 'holdCode', 'holdSince', 'holdDetail')
 return { run, span, blob, v[3], v[4], v[5], hold[1] or '', hold[2] or '', hold[3] or '' }
 `;
 

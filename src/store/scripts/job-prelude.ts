@@ -152,7 +152,7 @@ end
 -- Keeps what a job waited for that is not its own, for the files that nobody had in hand; see waiting.ts.
 local function waitedFor()
   local v = redis.call('HMGET', cache, 'paused', 'pausedReason', 'served', 'servedAt', 'holdSince', 'holdCode',
-    'healthDetail')
+    'holdDetail')
   if v[1] == '1' then
     redis.call('HSET', job, 'waitedFor', 'paused', 'waitedWhy', v[2] or '')
   elseif v[3] ~= '1' then

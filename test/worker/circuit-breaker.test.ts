@@ -1,0 +1,69 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { NFS3ERR_IO } from '../../src/nfs/nfs3.js';
+import { names, numbered, startRig, until } from './rig.js';
+
+const BAD_FILER = { kind: 'error', status: NFS3ERR_IO, procedures: ['COMMIT'] } as const;
+
+test('a core filer that goes bad stops the queue before files have failed, and goes on when it is good again', async (t) => {
+  const rig = await startRig(t, { synthetic: 1200, sim: { flushLatencyMs: 20 }, limits: { inFlight: 64 } });
+  rig.startWorker();
+  rig.startWorker();
+  const { store } = rig.test;
+  assert.deepEqual((await store.getCache('sim')).circuit, {
+    state: 'closed',
+    code: null,
+    reason: null,
+    since: null,
+    retryAt: null,
+    tries: 0,
+  });
+  const id = await rig.submit(numbered(1200));
+  await until('some are flushed', async () => (await store.getJob(id)).progress.filesSucceeded > 50);
+  rig.sim.setFaults([BAD_FILER]);
+  await until('the circuit is open', async () => (await store.getCache('sim')).circuit.state === 'open');
+  const { circuit, health } = await store.getCache('sim');
+  assert.equal(circuit.code, 'EIO');
+  assert.match(circuit.reason ?? '', /storage behind the cache/);
+  assert.equal(health, 'up', 'the cache itself answers');
+  await until('nothing is in hand', async () => (await store.getJob(id)).progress.filesActive === 0);
+  const held = await store.getJob(id);
+  assert.match(
+    held.statusDetail ?? '',
+    /^Cache sim has written nothing back since .*Z \(.*\); its queue holds and is/,
+  );
+  assert.equal(held.progress.filesFailed, 0);
+
+  rig.sim.setFaults([]);
+  const job = await rig.ended(id);
+  assert.equal(job.state, 'succeeded');
+  assert.equal(job.progress.filesSucceeded, 1200);
+  await until('the circuit is closed', async () => (await store.getCache('sim')).circuit.state === 'closed');
+});
+
+test('while the filer stays bad a few files at a time find out, and only these fail', async (t) => {
+  const rig = await startRig(t, { synthetic: 600, sim: { faults: [BAD_FILER] } });
+  rig.startWorker();
+  const { store } = rig.test;
+  const id = await rig.submit(numbered(600));
+  await until('the trial has failed', async () => (await store.getCache('sim')).circuit.tries >= 2);
+  const { progress } = await store.getJob(id);
+  assert.ok(progress.filesFailed >= 1 && progress.filesFailed <= 20, `${progress.filesFailed} failed`);
+  rig.sim.setFaults([]);
+  assert.equal((await rig.ended(id)).state, 'partial');
+});
+
+test('bad files alone, or among good ones, do not open it', async (t) => {
+  const [bad, good] = [names(3, 'bad'), names(200, 'good')];
+  const rig = await startRig(t, {
+    files: [...bad, ...good],
+    sim: { faults: [{ ...BAD_FILER, path: '/bad/**' }] },
+  });
+  rig.startWorker();
+  const { store } = rig.test;
+  const failed = await rig.ended(await rig.submit(bad));
+  assert.equal(failed.progress.filesFailed, 3);
+  const partial = await rig.ended(await rig.submit([...bad, ...good]));
+  assert.equal(partial.progress.filesSucceeded, 200);
+  assert.equal((await store.getCache('sim')).circuit.tries, 0);
+});
