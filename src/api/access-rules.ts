@@ -8,6 +8,7 @@ import {
   type PrincipalRole,
   seesJobsOf,
 } from '../model/principal.js';
+import type { JobStore } from '../store/types.js';
 import type { RouteContext } from './deps.js';
 import { mayFlush, mayTransfer } from './grants.js';
 
@@ -42,6 +43,7 @@ export function addAccessRules(app: FastifyInstance, { authenticate, store }: Ro
     const { access = 'admin' } = request.routeOptions.config;
     if (request.is404 || access === 'public') return;
     request.principal = authenticate ? await principalOf(request, reply) : LOCAL_PRINCIPAL;
+    await requireQuota(request.principal, store);
     requireRole(request.principal, access);
   });
 
@@ -95,6 +97,19 @@ export function seesNode(principal: Principal, node: string): boolean {
 function challenge(authorization: string | undefined): string {
   const realm = 'Bearer realm="writeback-broker"';
   return authorization === undefined ? realm : `${realm}, error="invalid_token"`;
+}
+
+/** @throws {BrokerError} RATE_LIMITED */
+async function requireQuota({ name, quotas }: Principal, store: JobStore): Promise<void> {
+  const { requestsPerMinute } = quotas;
+  if (requestsPerMinute === null) return;
+  const waitSeconds = Math.ceil((await store.countRequest(name, requestsPerMinute)) / 1000);
+  if (waitSeconds === 0) return;
+  throw new BrokerError(
+    'RATE_LIMITED',
+    `The principal ${JSON.stringify(name)} may send ${requestsPerMinute} requests a minute. Try again in ${waitSeconds} s.`,
+    { retryAfterSeconds: waitSeconds },
+  );
 }
 
 /** @throws {BrokerError} ROLE_TOO_LOW */

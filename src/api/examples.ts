@@ -318,6 +318,10 @@ export const PROBLEM_EXAMPLES: Record<ApiErrorCode, { detail: string; pointer?: 
   TOO_MANY_WAITERS: {
     detail: '1000 requests are waiting already. Ask again without "Prefer: wait", or later.',
   },
+  QUOTA_EXCEEDED: {
+    detail: 'The principal "alice" may have 1000000 files waiting at a time. Try again when some are done.',
+  },
+  RATE_LIMITED: { detail: 'The principal "alice" may send 600 requests a minute. Try again in 41 s.' },
   QUEUE_FULL: {
     detail: 'More files wait for this cache than the service keeps. Try again when some are done.',
   },

@@ -57,6 +57,7 @@ const ERRORS: readonly ApiErrorCode[] = [
   'IDEMPOTENCY_KEY_REUSED',
   'JOB_GONE',
   'QUEUE_FULL',
+  'QUOTA_EXCEEDED',
   'STORE_UNAVAILABLE',
   'SHUTTING_DOWN',
 ];

@@ -69,6 +69,7 @@ const IDENTIFYING: readonly ApiErrorCode[] = [
   'UNAUTHENTICATED',
   'PRINCIPAL_UNKNOWN',
   'KEYS_UNAVAILABLE',
+  'RATE_LIMITED',
   'STORE_UNAVAILABLE',
 ];
 const ACCESS_ERRORS: Record<Access, readonly ApiErrorCode[]> = {
@@ -227,6 +228,9 @@ function refusal(path: string, codes: ApiErrorCode[]): Json {
     codes.some((code) =>
       [
         'QUEUE_FULL',
+        'QUOTA_EXCEEDED',
+        'RATE_LIMITED',
+        'KEYS_UNAVAILABLE',
         'TOO_MANY_WAITERS',
         'IDEMPOTENCY_KEY_IN_USE',
         'STORE_UNAVAILABLE',

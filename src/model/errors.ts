@@ -198,6 +198,8 @@ export const API_ERRORS = {
   METHOD_NOT_ALLOWED: { status: 405, title: 'The method is not allowed here' },
   REQUEST_TIMEOUT: { status: 408, title: 'The request did not arrive in time' },
   TOO_MANY_WAITERS: { status: 429, title: 'Too many requests are waiting' },
+  QUOTA_EXCEEDED: { status: 429, title: 'A quota of the principal is used up' },
+  RATE_LIMITED: { status: 429, title: 'The principal sends too many requests' },
   QUEUE_FULL: { status: 429, title: 'The queue is full' },
   KEYS_UNAVAILABLE: { status: 503, title: 'Credentials cannot be checked now' },
   STORE_UNAVAILABLE: { status: 503, title: 'The job store is not available' },

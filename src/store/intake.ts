@@ -184,6 +184,9 @@ export class Intake implements JobIntake {
         throw keyReused();
       case 'arriving':
         throw keyInUse();
+      case 'files':
+      case 'jobs':
+        throw quotaUsedUp(result, this.#owner, this.#files - this.#duplicateCount);
       case 'full':
         throw new BrokerError(
           'QUEUE_FULL',
@@ -359,9 +362,28 @@ export class Intake implements JobIntake {
       queuedFilesAtMost ?? '',
       this.#idempotencyKey === '' ? '' : this.#idempotencyMs,
       this.#owner.name,
+      this.#owner.quotas.queuedFiles ?? '',
+      this.#owner.quotas.runningJobs ?? '',
       ...[...this.#warnings].flatMap(([code, { message, count }]) => [code, message, count ?? '']),
     ];
   }
+}
+
+function quotaUsedUp(of: 'files' | 'jobs', { name, quotas }: JobOwner, files: number): BrokerError {
+  const { queuedFiles, runningJobs } = quotas;
+  if (of === 'files' && queuedFiles !== null && files > queuedFiles) {
+    return new BrokerError(
+      'QUOTA_EXCEEDED',
+      `The principal ${JSON.stringify(name)} may have ${queuedFiles} files waiting; this list alone has ${files}. Send it in parts.`,
+      { retryAfterSeconds: 30 },
+    );
+  }
+  const what = of === 'files' ? `${queuedFiles} files waiting` : `${runningJobs} jobs that have not ended`;
+  return new BrokerError(
+    'QUOTA_EXCEEDED',
+    `The principal ${JSON.stringify(name)} may have ${what} at a time. Try again when some are done.`,
+    { retryAfterSeconds: 30 },
+  );
 }
 
 function keyInUse(): BrokerError {

@@ -83,7 +83,9 @@ export class Jobs {
   async list(filter: JobFilter, cursor: string | null, limit: number): Promise<Page<Job & Revision>> {
     const { redis, keys } = this.#commands;
     const onlyOpen = filter.states?.every((state) => !isTerminalJobState(state)) ?? false;
-    const index = onlyOpen ? keys.open : keys.jobs;
+    // A job of a version that knew no principals is the local one's, and in no index of its own.
+    const ofOne = filter.principal !== undefined && filter.principal !== LOCAL_PRINCIPAL.name;
+    const index = ofOne ? keys.jobsOf(filter.principal as string) : onlyOpen ? keys.open : keys.jobs;
     let from = '+';
     if (cursor !== null) from = `(${idOfCursor(cursor)}`;
     else if (filter.createdBefore) from = `(${firstIdAt(filter.createdBefore.getTime() + CLOCKS_DIFFER_MS)}`;

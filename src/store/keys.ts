@@ -21,6 +21,9 @@ import type { FlushTarget, TransferTarget } from './types.js';
  *   {p}:queues             hash    queue → who it serves
  *   {p}:jobs, {p}:open     zset    all job ids, those that have not ended; by id, which sorts by time
  *   {p}:last-changes       zset    all job ids by the place of their last change in the order of all changes
+ *   {p}:jobs-of:<principal> zset  its jobs among those
+ *   {p}:usage:<principal>  hash    its files that wait (filesQueued), its jobs that have not ended (jobsActive)
+ *   {p}:requests:<principal> string  requests in the minute that its expiry ends
  *   {p}:deadlines          zset    open jobs by deadline
  *   {p}:announced          zset    "<job> <event>" that its webhook has not been told, by when to look
  *   {p}:outbox             zset    jobs with something not yet handed to BullMQ, by when to look
@@ -89,6 +92,13 @@ export class Keys {
   }
   get jobs(): string {
     return `${this.tag}:jobs`;
+  }
+  /** Made by scripts too, which know the principal of a job from the job alone. */
+  jobsOf(principal: string): string {
+    return `${this.tag}:jobs-of:${principal}`;
+  }
+  requests(principal: string): string {
+    return `${this.tag}:requests:${principal}`;
   }
   get open(): string {
     return `${this.tag}:open`;

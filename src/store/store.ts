@@ -113,6 +113,8 @@ export async function openJobStore(options: JobStoreOptions): Promise<JobStore> 
       }),
     filesQueuedOn: (node) =>
       guarded(async () => Number((await redis.hget(keys.cache(nodeQueueName(node)), 'filesQueued')) ?? 0)),
+    countRequest: (principal, perMinute) =>
+      guarded(async () => Number(await commands.onKeys('wbRequest', [keys.requests(principal)], perMinute))),
     listCaches: () => guarded(() => caches.list()),
     getCache: (name) => guarded(() => caches.get(name)),
     cacheHistory: (name) => guarded(() => caches.history(name)),

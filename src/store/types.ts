@@ -194,6 +194,11 @@ export interface JobStore {
   retry(id: string, owner: JobOwner | null, origin?: JobOrigin, check?: FileCheck): Promise<Job & Revision>;
   /** Files that wait for the agent of a node. */
   filesQueuedOn(node: string): Promise<number>;
+  /**
+   * Counts a request against the quota of its principal, over all processes: at most so many in the minute that begins
+   * with the first. @returns milliseconds to the end of that minute if there were enough already, else 0
+   */
+  countRequest(principal: string, perMinute: number): Promise<number>;
   listCaches(): Promise<Cache[]>;
   getCache(name: string): Promise<Cache>;
   /** The last hour, minute by minute. */

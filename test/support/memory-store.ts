@@ -225,6 +225,11 @@ export class MemoryStore implements JobStore {
     return 0;
   }
 
+  async countRequest(): Promise<number> {
+    this.#mayFail();
+    return 0;
+  }
+
   async listCaches(): Promise<Cache[]> {
     this.#mayFail();
     return [...this.caches.values()];

@@ -41,6 +41,7 @@ export function retryJob(context: RouteContext) {
           'JOB_NOT_FOUND',
           'JOB_NOT_FINISHED',
           'NOTHING_TO_RETRY',
+          'QUOTA_EXCEEDED',
           'JOB_GONE',
           'STORE_UNAVAILABLE',
           'SHUTTING_DOWN',

@@ -46,7 +46,9 @@ local v = redis.call('HMGET', job, 'state', 'goneAt')
 if v[1] and (not TERMINAL[v[1]] or now < tonumber(v[2])) then return 0 end
 if v[1] then
   redis.call('HINCRBY', cache, 'jobsKept', -1)
-  redis.call('SET', KEYS[20], redis.call('HGET', job, 'principal') or 'local', 'PX', ARGV[3])
+  local owner = redis.call('HGET', job, 'principal') or 'local'
+  redis.call('SET', KEYS[20], owner, 'PX', ARGV[3])
+  redis.call('ZREM', tag .. ':jobs-of:' .. owner, id)
 end
 for _, event in ipairs({ 'job.started', 'job.failing', 'job.ended' }) do
   redis.call('ZREM', announced, id .. ' ' .. event)

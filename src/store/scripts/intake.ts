@@ -24,9 +24,11 @@ return { 'claimed' }
  * '', their number, milliseconds to the deadline, retention milliseconds, files of unknown size, bytes of the others,
  * limits of a transfer (bytes per second, per cent of a CPU; '': none), fingerprint, '1' to join a job of the same
  * fingerprint, most files queued for the cache or '', milliseconds for which the key is remembered or '' without a key,
- * name of the owner, then warnings (code, message, count or '').
+ * name of the owner, most files queued and most jobs that have not ended of its jobs together or '', then warnings (code,
+ * message, count or '').
  * Returns 'made' (also when it was done before: a resent command), 'replayed' or 'joined', each with the job's id; or
- * 'reused' (the key belongs to another request), 'arriving' (to one that is not complete yet), 'full', or 'lost' if what
+ * 'reused' (the key belongs to another request), 'arriving' (to one that is not complete yet), 'full', 'files' or 'jobs' (a quota of the
+ * owner is used up), or 'lost' if what
  * was stored has expired.
  */
 const commit = `
@@ -58,6 +60,9 @@ if ARGV[19] ~= '' then
   local queued = tonumber(redis.call('HGET', cache, 'filesQueued') or '0')
   if queued + files - duplicates > tonumber(ARGV[19]) then return { 'full' } end
 end
+local used = redis.call('HMGET', tag .. ':usage:' .. ARGV[21], 'filesQueued', 'jobsActive')
+if ARGV[22] ~= '' and tonumber(used[1] or '0') + files - duplicates > tonumber(ARGV[22]) then return { 'files' } end
+if ARGV[23] ~= '' and tonumber(used[2] or '0') >= tonumber(ARGV[23]) then return { 'jobs' } end
 if redis.call('STRLEN', states) ~= files or redis.call('HLEN', chunks) ~= chunkCount then return { 'lost' } end
 for _, key in ipairs({ states, chunks, details, errors }) do redis.call('PERSIST', key) end
 local deadlineAt = now + tonumber(ARGV[11])
@@ -69,7 +74,7 @@ redis.call('HSET', job, 'id', id, 'meta', meta, 'queue', queue, 'state', 'queued
   'filesCanceled', 0, 'filesExpired', 0, 'bytesDone', 0, 'bytesMoving', 0, 'unsized', ARGV[13], 'bytesKnown', ARGV[14],
   'limitBps', ARGV[15], 'limitCpu', ARGV[16], 'faults', 0, 'rateFiles', 0, 'rateBytes', 0, 'fps', 0, 'bps', 0,
   'chunks', chunkCount, 'chunksQueued', 0, 'directories', directoryCount, 'directoriesQueued', 0, 'directoriesDone', 0)
-for i = 22, #ARGV, 3 do
+for i = 24, #ARGV, 3 do
   redis.call('HSET', job, 'w:' .. ARGV[i], ARGV[i + 1])
   if ARGV[i + 2] ~= '' then redis.call('HSET', job, 'wc:' .. ARGV[i], ARGV[i + 2]) end
 end
@@ -83,6 +88,9 @@ redis.call('ZADD', open, 0, id)
 redis.call('ZADD', deadlines, deadlineAt, id)
 redis.call('ZADD', outbox, now, id)
 redis.call('HINCRBY', cache, 'jobsActive', 1)
+use('jobsActive', 1)
+use('filesQueued', files - duplicates)
+redis.call('ZADD', tag .. ':jobs-of:' .. ARGV[21], 0, id)
 if isNode then redis.call('HINCRBY', cache, 'bytesQueued', ARGV[14]) end
 redis.call('HINCRBY', cache, 'jobsKept', 1)
 redis.call('HINCRBY', cache, 'jobs:queued', 1)

@@ -32,7 +32,16 @@ local FIELD = { p = 'filesPending', a = 'filesActive', s = 'filesSucceeded', c =
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
--- Applies differences by state letter to the job's counters and to those of its cache.
+-- What the jobs of its principal have under way, for quotas. Only the job knows whose it is, so this key is not among
+-- KEYS; it has the tag of all others.
+local function use(field, n)
+  local owner = redis.call('HGET', job, 'principal')
+  if not owner then return end
+  local usage = tag .. ':usage:' .. owner
+  if redis.call('HINCRBY', usage, field, n) <= 0 then redis.call('HDEL', usage, field) end
+end
+
+-- Applies differences by state letter to the job's counters and to those of its cache and its principal.
 local function count(delta)
   local byField = {}
   for letter, n in pairs(delta) do
@@ -42,7 +51,10 @@ local function count(delta)
     if n ~= 0 then redis.call('HINCRBY', job, field, n) end
   end
   if (delta.c or 0) ~= 0 then redis.call('HINCRBY', job, 'filesAlreadyClean', delta.c) end
-  if (delta.p or 0) ~= 0 then redis.call('HINCRBY', cache, 'filesQueued', delta.p) end
+  if (delta.p or 0) ~= 0 then
+    redis.call('HINCRBY', cache, 'filesQueued', delta.p)
+    use('filesQueued', delta.p)
+  end
   if (delta.a or 0) ~= 0 then redis.call('HINCRBY', cache, 'filesActive', delta.a) end
   -- Files leave a terminal state never, so these only grow.
   for letter in ('scfxe'):gmatch('.') do
@@ -137,6 +149,7 @@ local function finish()
   redis.call('SREM', ending, id)
   redis.call('ZADD', retention, goneAt, id)
   redis.call('HINCRBY', cache, 'jobsActive', -1)
+  use('jobsActive', -1)
   if isNode then
     local b = redis.call('HMGET', job, 'bytesKnown', 'bytesDone', 'bytesMoving')
     redis.call('HINCRBY', cache, 'bytesQueued', string.format('%.0f', b[2] + b[3] - b[1]))

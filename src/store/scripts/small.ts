@@ -23,7 +23,16 @@ end
 return 1
 `;
 
+/** Counts a request. KEYS: its principal's. ARGV: most in a minute. Returns milliseconds to wait, or 0. */
+const request = `
+local n = redis.call('INCR', KEYS[1])
+if n == 1 then redis.call('PEXPIRE', KEYS[1], 60000) end
+if n <= tonumber(ARGV[1]) then return 0 end
+return math.max(1, redis.call('PTTL', KEYS[1]))
+`;
+
 export const SMALL_SCRIPTS = {
+  wbRequest: { lua: request, numberOfKeys: 1 },
   wbShow: { lua: show, numberOfKeys: 2 },
   wbAddChunk: { lua: addChunk, numberOfKeys: 3 },
 } as const satisfies Record<string, Script>;
