@@ -159,6 +159,9 @@ export class Resolver {
     const reply = await this.#calls.lookup(directory.handle, pathBytes(name), walk.limit);
     if (reply instanceof Fault) return reply;
     if (reply.status !== NFS3_OK) return this.#refused(reply.status, directory, name, walk);
+    const { handle, attributes } = reply;
+    // As nearly all are: not by way of another promise.
+    if (handle !== null && attributes !== null) return { handle, attributes, type: attributes.type };
     return this.#typed(reply, directory, name, walk);
   }
 

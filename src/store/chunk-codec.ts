@@ -36,8 +36,11 @@ export function decodePaths(blob: Buffer): Buffer[] {
     const shared = reader.varint();
     if (shared > previous.length) throw new RangeError('a path shares more than there is');
     const rest = reader.string();
-    previous = Buffer.concat([previous.subarray(0, shared), rest]);
-    paths.push(previous);
+    const path = Buffer.allocUnsafe(shared + rest.length);
+    previous.copy(path, 0, 0, shared);
+    rest.copy(path, shared);
+    paths.push(path);
+    previous = path;
   }
   return paths;
 }

@@ -39,7 +39,7 @@ export class Intake implements JobIntake {
   readonly #leaseMs: number;
   readonly #owner: JobOwner;
   readonly #origin: JobOrigin;
-  readonly #load: (id: string) => Promise<Job>;
+  readonly #load: (id: string, queue: string) => Promise<Job>;
   readonly #id = newJobId();
   readonly #duplicates = new Duplicates();
   /** Of a transfer: two files cannot become the same one. */
@@ -69,7 +69,7 @@ export class Intake implements JobIntake {
     options: IntakeOptions,
     owner: JobOwner,
     origin: JobOrigin,
-    load: (id: string) => Promise<Job>,
+    load: (id: string, queue: string) => Promise<Job>,
   ) {
     this.#commands = commands;
     this.#queues = queues;
@@ -136,9 +136,11 @@ export class Intake implements JobIntake {
       this.#end();
     }
     // From here on it is a job, whatever happens: what cannot be handed over now is handed over by the sweeper.
-    if (answer.accepted === 'made') await this.#queues.handOver(this.#id, queue).catch(() => {});
-    else await this.abort();
-    return { ...(await this.#load(answer.id)), accepted: answer.accepted };
+    const [loaded] = await Promise.all([
+      this.#load(answer.id, queue),
+      answer.accepted === 'made' ? this.#queues.handOver(this.#id, queue).catch(() => {}) : this.abort(),
+    ]);
+    return { ...loaded, accepted: answer.accepted };
   }
 
   async abort(): Promise<void> {

@@ -25,14 +25,15 @@ const JOBS_PER_READ = 100;
 const LONGEST_INTAKE_MS = 3600_000;
 const CLOCKS_DIFFER_MS = 60_000;
 /** Of the jobs that were asked for last. */
-const REMEMBERED_QUEUES = 10_000;
+const REMEMBERED_JOBS = 10_000;
 /** Files settled per script: some milliseconds of Redis. */
 const SETTLE_FILES = CHUNK_FILES * 128;
 
 export class Jobs {
   readonly #commands: Commands;
-  /** Job → its queue, which never changes. */
-  readonly #queues = new LRUCache<string, string>({ max: REMEMBERED_QUEUES });
+  /** Job → its queue, and who sent it: these never change. */
+  readonly #queues = new LRUCache<string, string>({ max: REMEMBERED_JOBS });
+  readonly #owners = new LRUCache<string, string>({ max: REMEMBERED_JOBS });
 
   constructor(commands: Commands) {
     this.#commands = commands;
@@ -56,23 +57,32 @@ export class Jobs {
   }
 
   async ownerOf(id: string): Promise<string> {
+    const remembered = this.#owners.get(id);
+    if (remembered !== undefined) return remembered;
     if (isJobId(id)) {
       const { redis, keys } = this.#commands;
-      const [known, owner] = await redis.hmget(keys.job(id), 'id', 'principal');
-      // A job of a version that knew no principals has none.
-      if (known) return owner || LOCAL_PRINCIPAL.name;
+      const [known, principal] = await redis.hmget(keys.job(id), 'id', 'principal');
+      if (known) {
+        // A job of a version that knew no principals has none.
+        const owner = principal || LOCAL_PRINCIPAL.name;
+        this.#owners.set(id, owner);
+        return owner;
+      }
       const gone = await redis.get(keys.gone(id));
       if (gone) return gone;
     }
     throw await this.missing(id);
   }
 
-  async get(id: string): Promise<Job & Revision> {
-    const queue = this.#queues.get(id);
+  /** @param queue the job's, if the caller knows it */
+  async get(id: string, queue: string | undefined = this.#queues.get(id)): Promise<Job & Revision> {
     if (queue !== undefined) {
       // Whoever polls waits for Redis once: each of its answers may have to wait for a script or an fsync of others.
       const [row, shown] = await this.#show(id, queue);
-      if (row.id) return jobFromRow(row, cacheShown(isTerminalJobState(jobState(row)) ? [] : shown));
+      if (row.id) {
+        this.#queues.set(id, queue);
+        return jobFromRow(row, cacheShown(isTerminalJobState(jobState(row)) ? [] : shown));
+      }
       this.#queues.delete(id);
     }
     const row = await this.row(id);

@@ -42,8 +42,9 @@ export async function openJobStore(options: JobStoreOptions): Promise<JobStore> 
   const nodes = new Nodes(commands, queues);
   const shown = new Coalesced((id) => jobs.get(id));
   const getJob = (id: string): Promise<Job & Revision> => guarded(() => shown.get(id));
+  const load = (id: string, queue: string): Promise<Job> => guarded(() => jobs.get(id, queue));
   const openIntake = (owner: JobOwner, origin = UNKNOWN_ORIGIN): JobIntake =>
-    new Intake(commands, queues, options, owner, origin, getJob);
+    new Intake(commands, queues, options, owner, origin, load);
   const revisionOf = async (id: string): Promise<Revision & { queue: string }> => {
     const found = isJobId(id) ? await waiters.revision(id) : undefined;
     if (!found) throw await jobs.missing(id);

@@ -1,4 +1,4 @@
-import { isTerminalJobState } from '../model/words.js';
+import { isTerminalJobState, type JobState } from '../model/words.js';
 import type { Commands } from './commands.js';
 import type { Subscriptions } from './events.js';
 import { CACHE_SHOWN_FIELDS, cacheShown, jobRevision } from './job-record.js';
@@ -96,9 +96,13 @@ export class Waiters {
   }
 
   #onMessage(message: string): void {
-    const [what, name = ''] = message.split(' ');
+    const [what, name = '', state] = message.split(' ');
     if (what === 'job') {
-      if (this.#byJob.has(name)) void this.#check(name);
+      const waiters = this.#byJob.get(name);
+      if (!waiters) return;
+      // An end is final: there is nothing to look at before it is told.
+      if (isTerminalJobState(state as JobState)) for (const waiter of [...waiters]) waiter.done();
+      else void this.#check(name);
       return;
     }
     for (const [id, waiters] of this.#byJob) {

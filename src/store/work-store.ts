@@ -50,7 +50,7 @@ const TRIAL_SLOTS = 4;
 const RESYNC_MS = 15_000;
 const ENDINGS_RECHECK_MS = 3000;
 /** Of the jobs whose chunks were begun last. */
-const REMEMBERED_QUEUES = 10_000;
+const REMEMBERED_JOBS = 10_000;
 const ACTIVE = STATE_BYTES.active.charCodeAt(0);
 const SKIPPED = STATE_BYTES.skipped.charCodeAt(0);
 
@@ -69,7 +69,7 @@ class RedisWorkStore implements WorkStore {
   readonly #subscriptions: Subscriptions;
   readonly #timers = new Set<NodeJS.Timeout>();
   /** Job → its queue, which never changes. */
-  readonly #queueOfJob = new LRUCache<string, string>({ max: REMEMBERED_QUEUES });
+  readonly #queueOfJob = new LRUCache<string, string>({ max: REMEMBERED_JOBS });
   /** Runs whose chunk's details lie in more than one blob. */
   readonly #scattered = new WeakSet<ChunkRun>();
   /** Appends of an expansion so far: a command sent twice is told from two by its number. */
@@ -154,9 +154,10 @@ class RedisWorkStore implements WorkStore {
     if (!Array.isArray(reply)) return null;
     const [run, states, blob, meta, , deadlineAt, ...hold] = reply;
     const entries = decodePaths(blob as Buffer);
-    const files = [...(states as Buffer)].flatMap((state, offset) =>
-      state === ACTIVE ? [chunkFile(chunk * CHUNK_FILES + offset, entries[offset] as Buffer)] : [],
-    );
+    const files: ChunkFile[] = [];
+    (states as Buffer).forEach((state, offset) => {
+      if (state === ACTIVE) files.push(chunkFile(chunk * CHUNK_FILES + offset, entries[offset] as Buffer));
+    });
     return {
       job: workJob(jobId, queue, meta, deadlineAt) as Job,
       chunk,
