@@ -1,0 +1,99 @@
+import assert from 'node:assert/strict';
+import { execFile, spawnSync } from 'node:child_process';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { Agent, createServer, get } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { connect, type TLSSocket } from 'node:tls';
+import { promisify } from 'node:util';
+import { openTls } from '../../src/access/tls.js';
+
+const SKIP =
+  spawnSync('openssl', ['version']).status !== 0
+    ? 'there is no openssl command to make a certificate with'
+    : false;
+
+async function makeCertificate(folder: string, name: string): Promise<{ cert: string; key: string }> {
+  const paths = { cert: join(folder, `${name}.crt`), key: join(folder, `${name}.key`) };
+  await promisify(execFile)('openssl', [
+    ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'],
+    ...['-subj', `/CN=${name}`, '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1'],
+    ...['-keyout', paths.key, '-out', paths.cert],
+  ]);
+  return { cert: await readFile(paths.cert, 'utf8'), key: await readFile(paths.key, 'utf8') };
+}
+
+async function until(condition: () => Promise<boolean> | boolean): Promise<void> {
+  for (let i = 0; i < 600; i++) {
+    if (await condition()) return;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  assert.fail('it did not come to that');
+}
+
+test('a renewed certificate is used for new connections, and those that are there stay', {
+  skip: SKIP,
+}, async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'writeback-tls-'));
+  const [first, second] = [await makeCertificate(folder, 'first'), await makeCertificate(folder, 'second')];
+  const files = { certFile: join(folder, 'tls.crt'), keyFile: join(folder, 'tls.key'), clientCaFile: null };
+  await writeFile(files.certFile, first.cert);
+  await assert.rejects(openTls(files, { onRenewed() {}, onError() {} }), /tls\.key is not there/);
+  await writeFile(files.keyFile, first.key);
+  const faults: string[] = [];
+  let renewals = 0;
+  const tls = await openTls(files, {
+    onRenewed: () => void renewals++,
+    onError: (error) => void faults.push(error.message),
+  });
+  const server = createServer(tls.options, (_request, response) => response.end('ok')).listen(0, '127.0.0.1');
+  await new Promise((resolve) => server.once('listening', resolve));
+  tls.renewFor(server);
+  const { port } = server.address() as AddressInfo;
+  const agent = new Agent({ keepAlive: true, maxSockets: 1, ca: [first.cert, second.cert] });
+
+  const ask = (): Promise<{ localPort: number; subject: string }> =>
+    new Promise((resolve, reject) => {
+      get({ host: '127.0.0.1', port, agent }, (response) => {
+        const socket = response.socket as TLSSocket;
+        const answer = {
+          localPort: socket.localPort ?? 0,
+          subject: String(socket.getPeerCertificate().subject.CN),
+        };
+        response.resume().on('end', () => resolve(answer));
+      }).on('error', reject);
+    });
+  const subjectOfNew = (more = {}): Promise<string> =>
+    new Promise((resolve, reject) => {
+      const socket = connect({ host: '127.0.0.1', port, ca: [first.cert, second.cert], ...more }, () => {
+        resolve(String(socket.getPeerCertificate().subject.CN));
+        socket.destroy();
+      });
+      socket.on('error', reject);
+    });
+
+  try {
+    const before = await ask();
+    assert.equal(before.subject, 'first');
+    // One of two files is new: they do not fit together, and what was read before stays in use.
+    await writeFile(files.certFile, second.cert);
+    await until(() => faults.length > 0);
+    assert.match(faults[0] as string, /not usable for TLS together/);
+    assert.equal(await subjectOfNew(), 'first');
+    await writeFile(files.keyFile, second.key);
+    await until(async () => (await subjectOfNew()) === 'second');
+    assert.equal(renewals, 1);
+    const after = await ask();
+    assert.equal(after.localPort, before.localPort, 'the connection stays');
+    await assert.rejects(subjectOfNew({ maxVersion: 'TLSv1.1', minVersion: 'TLSv1' }));
+    for (const fault of faults) assert.ok(!fault.includes('PRIVATE'));
+  } finally {
+    tls.close();
+    agent.destroy();
+    server.closeAllConnections();
+    server.close();
+    await rm(folder, { recursive: true, force: true });
+  }
+});
