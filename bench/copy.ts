@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { randomFillSync } from 'node:crypto';
 import { mkdir, mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -32,6 +32,8 @@ const BURST_BYTES = MIB;
 const LIMIT_BYTES_PER_SECOND = 50 * MIB;
 const LIMIT_SECONDS = 10;
 const TIMEOUT_MS = 600_000;
+/** Names in one command line. */
+const SYNC_ARGUMENTS = 1000;
 
 export interface CopyResult {
   /** One file of `mebibytes`, from the page cache to durable; seconds, medians of `rounds`. */
@@ -52,6 +54,8 @@ export interface CopyResult {
     /** Each file fsync'd, and its directory. */
     daemonSeconds: number;
     daemonFilesPerSecond: number;
+    /** `cp -r`, then an fsync of each file, one after the other: what the daemon does with several at the same time. */
+    cpAndFsyncEachSeconds: number;
     /** `cp -r`, then one sync of the file system: no file is durable before the last. */
     cpAndSyncSeconds: number;
   };
@@ -193,13 +197,20 @@ async function benchSmall(
     entries.push({ source: join(sources, name), destination: join(folder, 'set', name), size: bytesEach });
   }
   await run('sync', ['-f', folder]);
-  let beganMs = performance.now();
-  await run('cp', ['-r', sources, join(folder, 'cp')]);
-  await run('sync', ['-f', folder]);
-  const cpAndSyncSeconds = rounded((performance.now() - beganMs) / 1000);
+  const timed = async (sync: readonly string[], copy: string): Promise<number> => {
+    const beganMs = performance.now();
+    await run('cp', ['-r', sources, copy]);
+    for (let i = 0; i < sync.length; i += SYNC_ARGUMENTS)
+      await run('sync', sync.slice(i, i + SYNC_ARGUMENTS));
+    return rounded((performance.now() - beganMs) / 1000);
+  };
+  const cpAndSyncSeconds = await timed(['-f', folder], join(folder, 'cp'));
+  const each = join(folder, 'cp-each');
+  const copies = entries.map(({ destination }) => join(each, basename(destination)));
+  const cpAndFsyncEachSeconds = await timed(copies, each);
 
   return withDaemon(folder, async (transferFile, daemon) => {
-    beganMs = performance.now();
+    const beganMs = performance.now();
     await begin(transferFile, entries, null);
     await waitForTree(transferFile, isDone, 'DONE', TIMEOUT_MS, 250);
     const daemonSeconds = rounded((performance.now() - beganMs) / 1000);
@@ -209,6 +220,7 @@ async function benchSmall(
         bytesEach,
         daemonSeconds,
         daemonFilesPerSecond: Math.round(files / daemonSeconds),
+        cpAndFsyncEachSeconds,
         cpAndSyncSeconds,
       },
       peakMiB: await peakMiBOf(daemon),

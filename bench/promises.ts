@@ -33,7 +33,14 @@ export interface Verdict {
 const MIB_TO_MB = 2 ** 20 / 1e6;
 
 /** Holds every measurement against what the project promises of a machine with two cores. */
-export function judge({ raw, latency, wholePath = [], listeners = [], store }: BenchResults): Verdict[] {
+export function judge({
+  raw,
+  latency,
+  wholePath = [],
+  listeners = [],
+  store,
+  copy,
+}: BenchResults): Verdict[] {
   const ganesha: Partial<GaneshaResult> = raw === undefined || 'skip' in raw.ganesha ? {} : raw.ganesha;
   const path = (server: WholePathResult['server'], files: number) =>
     wholePath.find((row) => row.server === server && row.files === files);
@@ -65,7 +72,19 @@ export function judge({ raw, latency, wholePath = [], listeners = [], store }: B
     atMost('1,000,000 files: ms of a status poll, 99th percentile', 10, million?.statusPollMs.p99),
     atMost('500 clients poll, 200 listen: per cent of throughput lost', 10, watched?.lostPercent),
     atMost('500 clients poll, 200 listen: ms of a status poll, 99th percentile', 50, watched?.pollP99Ms),
+    atLeast('a copy of 1 GiB: times cp and fsync', 0.8, copy?.large.copierToCp),
+    atLeast('1 GiB by the SCR daemon: times cp and fsync', 0.8, copy?.large.daemonToCp),
+    atMost(
+      'a limit of 50 MiB/s: per cent beside it',
+      5,
+      copy && beside(copy.limited.measuredMebibytesPerSecond, copy.limited.mebibytesPerSecond),
+    ),
   ];
+}
+
+/** Per cent. */
+function beside(measured: number, wanted: number): number {
+  return Math.round(Math.abs(measured / wanted - 1) * 1000) / 10;
 }
 
 function atLeast(what: string, limit: number, measured: number | null | undefined): Verdict {
