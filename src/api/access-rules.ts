@@ -1,13 +1,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { BrokerError } from '../model/errors.js';
-import {
-  type Access,
-  hasRole,
-  LOCAL_PRINCIPAL,
-  type Principal,
-  type PrincipalRole,
-  seesJobsOf,
-} from '../model/principal.js';
+import { LOCAL_PRINCIPAL, type Principal, seesJobsOf } from '../model/principal.js';
+import { type Access, hasRole, type PrincipalRole } from '../model/words.js';
 import type { JobStore } from '../store/types.js';
 import type { RouteContext } from './deps.js';
 import { mayFlush, mayTransfer } from './grants.js';

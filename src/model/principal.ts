@@ -1,25 +1,12 @@
 import { z } from 'zod';
 import { credentialSchema } from './cache.js';
 import { NODE_NAME } from './node.js';
+import { hasRole, PRINCIPAL_ROLES } from './words.js';
 
 /**
  * Who sends a request, and what it may do. A principal is the same for every credential that names it: a bearer token
  * or a JWT says who, the configuration says what.
  */
-
-/**
- * Each role may what the one before it may. `submit`: make jobs, and see, cancel and retry its own. `operate`: see,
- * cancel and retry all jobs, pause and resume caches. `admin`: change limits of caches.
- */
-export const PRINCIPAL_ROLES = ['submit', 'operate', 'admin'] as const;
-export type PrincipalRole = (typeof PRINCIPAL_ROLES)[number];
-
-export function hasRole(role: PrincipalRole, needed: PrincipalRole): boolean {
-  return PRINCIPAL_ROLES.indexOf(role) >= PRINCIPAL_ROLES.indexOf(needed);
-}
-
-/** Whom an operation is for. `public`: whoever reaches the service. */
-export type Access = 'public' | PrincipalRole;
 
 /** Becomes part of keys, and of paths where a prefix has `{name}` in it: no "/". */
 export const PRINCIPAL_NAME = /^[A-Za-z0-9][A-Za-z0-9._@:+|=~-]{0,127}$/;

@@ -92,3 +92,17 @@ export type DeliveryState = (typeof DELIVERY_STATES)[number];
 /** Where in a file's way an error arose. */
 export const PHASES = ['intake', 'mount', 'resolve', 'expand', 'flush', 'poll', 'copy', 'verify'] as const;
 export type Phase = (typeof PHASES)[number];
+
+/**
+ * Each role may what the one before it may. `submit`: make jobs, and see, cancel and retry its own. `operate`: see,
+ * cancel and retry all jobs, pause and resume caches. `admin`: change limits of caches.
+ */
+export const PRINCIPAL_ROLES = ['submit', 'operate', 'admin'] as const;
+export type PrincipalRole = (typeof PRINCIPAL_ROLES)[number];
+
+export function hasRole(role: PrincipalRole, needed: PrincipalRole): boolean {
+  return PRINCIPAL_ROLES.indexOf(role) >= PRINCIPAL_ROLES.indexOf(needed);
+}
+
+/** Whom an operation is for. `public`: whoever reaches the service. */
+export type Access = 'public' | PrincipalRole;

@@ -1,4 +1,5 @@
 import type { Cache, CacheHistory, ErrorGroup, Job, JobFile } from '../model/job.js';
+import type { Node } from '../model/node.js';
 import type { FileState } from '../model/words.js';
 import { reportOutage } from './connection.js';
 import { eventReader, type ServerEvent } from './event-stream.js';
@@ -50,13 +51,8 @@ interface Options {
   headers?: Record<string, string>;
 }
 
-export async function getMe(): Promise<Me> {
-  try {
-    return await json('GET', '/v1/me');
-  } catch (error) {
-    if (error instanceof Refusal && error.status === 404) return { name: 'local', role: 'admin' };
-    throw error;
-  }
+export function getMe(): Promise<Me> {
+  return json('GET', '/v1/me');
 }
 
 /** A page as full as the filter allows, unless that takes too long: then it has a cursor, and fewer jobs. */
@@ -118,6 +114,18 @@ export function pauseCache(name: string, reason: string): Promise<Cache> {
 
 export function resumeCache(name: string): Promise<Cache> {
   return json('POST', `${cachePath(name)}/resume`);
+}
+
+export async function listNodes(signal: AbortSignal): Promise<Node[]> {
+  return (await json<{ items: Node[] }>('GET', '/v1/nodes', { signal })).items;
+}
+
+export function pauseNode(name: string, reason: string): Promise<Node> {
+  return json('POST', `${nodePath(name)}/pause`, { body: { reason } });
+}
+
+export function resumeNode(name: string): Promise<Node> {
+  return json('POST', `${nodePath(name)}/resume`);
 }
 
 /** Saves the report of a job, as a link would; a link cannot send a token. */
@@ -241,6 +249,10 @@ function jobPath(id: string): string {
 
 function cachePath(name: string): string {
   return `/v1/caches/${encodeURIComponent(name)}`;
+}
+
+function nodePath(name: string): string {
+  return `/v1/nodes/${encodeURIComponent(name)}`;
 }
 
 function queryText(query: object): string {

@@ -6,6 +6,7 @@ import { CachesPage } from './pages/caches-page.js';
 import { Help } from './pages/help.js';
 import { JobPage } from './pages/job-page.js';
 import { JobsPage } from './pages/jobs-page.js';
+import { NodesPage } from './pages/nodes-page.js';
 import { SignIn } from './pages/sign-in.js';
 import { Callout, Key } from './parts/basics.js';
 import { href, route } from './route.js';
@@ -28,6 +29,7 @@ export function App() {
         <nav aria-label="Main">
           <Place name="Jobs" path="jobs" />
           <Place name="Caches" path="caches" />
+          <Place name="Nodes" path="nodes" />
         </nav>
         <div class="tools">
           {me.value && hasToken() && (
@@ -93,7 +95,9 @@ function useMe(): string | null {
         setProblem(null);
       },
       (error: unknown) => {
-        if (error instanceof Refusal && error.status !== 401) setProblem(error.message);
+        // 401 has led to the form already; a principal that is not known here may have another token.
+        if (error instanceof Refusal && error.status === 403) signOut(error.message);
+        else if (error instanceof Refusal && error.status !== 401) setProblem(error.message);
         else if (!(error instanceof Refusal) && !(error instanceof Unreachable)) throw error;
       },
     );
@@ -104,6 +108,7 @@ function useMe(): string | null {
 function CurrentPage() {
   const [section, id] = route.value.path;
   if (section === 'caches') return <CachesPage />;
+  if (section === 'nodes') return <NodesPage />;
   if (section === 'jobs' && id !== undefined) return <JobPage key={id} id={id} />;
   if (section === undefined || section === 'jobs') return <JobsPage />;
   return (

@@ -10,6 +10,7 @@ export const SHORTCUTS: readonly { keys: string; does: string }[] = [
   { keys: '?', does: 'Show this help' },
   { keys: 'g j', does: 'Go to the jobs' },
   { keys: 'g c', does: 'Go to the caches' },
+  { keys: 'g n', does: 'Go to the nodes' },
   { keys: '/', does: 'Go to the first filter' },
   { keys: 'j', does: 'Next row of a list' },
   { keys: 'k', does: 'Previous row of a list' },
@@ -21,7 +22,7 @@ export const SHORTCUTS: readonly { keys: string; does: string }[] = [
   { keys: 'Esc', does: 'Close a dialog' },
 ];
 
-const PLACES: Record<string, string> = { j: '#/jobs', c: '#/caches' };
+const PLACES: Record<string, string> = { j: '#/jobs', c: '#/caches', n: '#/nodes' };
 const CHORD_MS = 1500;
 const KEY = 'writeback-shortcuts';
 

@@ -1,14 +1,11 @@
 import { signal } from '@preact/signals';
+import type { Principal } from '../model/principal.js';
+import { hasRole, type PrincipalRole } from '../model/words.js';
 
 /** Who looks at the page. The token lives as long as the tab and is sent to this service only. */
 
 const KEY = 'writeback-token';
-const ROLES = ['submit', 'operate', 'admin'] as const;
-
-export interface Me {
-  name: string;
-  role: (typeof ROLES)[number];
-}
+export type Me = Pick<Principal, 'name' | 'role'>;
 
 export const me = signal<Me | null>(null);
 /** What the sign-in form says; null: no form is needed. */
@@ -38,6 +35,7 @@ export function signOut(why: string): void {
   signInWanted.value = why;
 }
 
-export function may(role: Me['role']): boolean {
-  return me.value !== null && ROLES.indexOf(me.value.role) >= ROLES.indexOf(role);
+/** What is not allowed is not offered; the service refuses it all the same. */
+export function may(needed: PrincipalRole): boolean {
+  return me.value !== null && hasRole(me.value.role, needed);
 }

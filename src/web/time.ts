@@ -18,6 +18,13 @@ export function agoText(time: string, nowMs: number): string {
   return new Date(time).toLocaleDateString(undefined, { dateStyle: 'medium' });
 }
 
+/** `now`, `in 5 s`, `in 3 min 04 s`. */
+export function inText(time: string, nowMs: number): string {
+  const seconds = Math.round((Date.parse(time) - nowMs) / 1000);
+  if (seconds <= 0) return 'now';
+  return seconds < 10 ? `in ${seconds} s` : `in ${durationText(seconds)}`;
+}
+
 export function timeText(time: string): string {
   return new Date(time).toLocaleString(undefined, { dateStyle: 'medium', timeStyle: 'medium' });
 }
@@ -25,5 +32,6 @@ export function timeText(time: string): string {
 /** How long it took from one time to another (null: until now). */
 export function spanText(from: string, to: string | null, nowMs: number): string {
   const seconds = Math.max(0, ((to === null ? nowMs : Date.parse(to)) - Date.parse(from)) / 1000);
-  return durationText(to === null ? Math.floor(seconds) : seconds);
+  // What still grows has no tenths that would stand still.
+  return to === null && seconds < 10 ? `${Math.floor(seconds)} s` : durationText(seconds);
 }

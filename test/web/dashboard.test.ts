@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict';
 import { after, before, type TestContext, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { readDashboard } from '../../src/api/dashboard.js';
+import { CACHE_EXAMPLE } from '../../src/api/examples.js';
+import { BrokerError } from '../../src/model/errors.js';
 import type { Job } from '../../src/model/job.js';
+import { LOCAL_PRINCIPAL, type Principal } from '../../src/model/principal.js';
 import { ended, getJson, numbered } from '../e2e/processes.js';
+import { startApi } from '../support/api.js';
 import { findChromium, type Page } from '../support/chromium.js';
 import { type Dashboard, openDashboard } from './rig.js';
 
@@ -160,9 +166,9 @@ test('both themes, as the system has it or as chosen; nothing is wider than a ph
   const { items } = await getJson<{ items: Job[] }>(`${url}/v1/jobs`);
   const background = `getComputedStyle(document.documentElement).backgroundColor`;
   await page.look({ width: 360, height: 640, colors: 'dark' });
-  for (const place of ['jobs', `jobs/${items.at(-1)?.id}`, 'caches']) {
+  for (const place of ['jobs', `jobs/${items.at(-1)?.id}`, 'caches', 'nodes']) {
     await at(page, url, place);
-    await page.until(`document.querySelector('.bar')`);
+    await page.until(`document.querySelector('.bar, .empty')`);
     assert.equal(await page.evaluate('document.documentElement.scrollWidth'), 360, place);
   }
   const dark = await page.evaluate(background);
@@ -190,6 +196,62 @@ test('while the service restarts it says so, keeps what it shows, and goes on by
   await startService();
   await page.until(`!(${says('Trying again')})`);
   await page.until(says('600 of 600\nfiles succeeded'));
+});
+
+test('where a credential is wanted, it asks for a token, keeps it in the tab, and offers what the role allows', {
+  skip,
+}, async (t) => {
+  const { page } = dashboard;
+  const principals: Record<string, Principal> = {
+    'Bearer for-ada': { ...LOCAL_PRINCIPAL, name: 'ada', role: 'submit' },
+    'Bearer for-ops': { ...LOCAL_PRINCIPAL, name: 'ops', role: 'operate' },
+  };
+  const api = startApi({
+    dashboard: readDashboard(fileURLToPath(new URL('../../src/web', import.meta.url))),
+    authenticate: async (authorization) => {
+      const principal = principals[authorization ?? ''];
+      if (principal) return principal;
+      throw new BrokerError('UNAUTHENTICATED', 'Send a token.');
+    },
+  });
+  api.memory.caches.set('projects', structuredClone(CACHE_EXAMPLE));
+  t.after(api.close);
+  const url = await api.listen();
+  const signIn = async (token: string): Promise<void> => {
+    await page.until(`document.querySelector('input[type=password]')`);
+    await page.evaluate(`document.querySelector('input[type=password]').focus()`);
+    await page.type(token);
+    await page.until(button('Sign in'));
+    await page.press('Enter');
+  };
+  await page.goto(`${url}/#/caches`);
+  await page.until(says('Send a token.'));
+  await signIn('wrong');
+  await page.until(
+    `document.querySelector('input[type=password]')?.value === '' && ${says('Send a token.')}`,
+  );
+  await signIn('for-ada');
+  await page.until(`${says('ada · sign out')} && document.querySelector('.cache')`);
+  assert.equal(await page.evaluate(`Boolean(${button('Pause')})`), false);
+  assert.deepEqual(
+    await page.evaluate(
+      '[localStorage, sessionStorage].map((kept) => JSON.stringify(kept).includes("for-ada"))',
+    ),
+    [false, true],
+  );
+  assert.equal(await page.evaluate('document.cookie + location.href'), `${url}/#/caches`);
+
+  await page.evaluate('location.reload()');
+  await page.until(says('ada · sign out'));
+  await click(page, 'ada');
+  await page.until(says('You have signed out.'));
+  assert.equal(await page.evaluate('sessionStorage.length'), 0);
+  await signIn('for-ops');
+  await page.until(button('Pause'));
+  // Taken back while somebody looks.
+  delete principals['Bearer for-ops'];
+  await page.until(says('Send a token.'));
+  assert.equal(await page.evaluate(says('projects')), false);
 });
 
 test('its content security policy lets nothing else run, and nothing be loaded from elsewhere', {

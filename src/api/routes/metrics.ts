@@ -1,5 +1,5 @@
 import type { RouteOptions } from 'fastify';
-import type { Access } from '../../model/principal.js';
+import type { Access } from '../../model/words.js';
 import type { ApiMetrics } from '../deps.js';
 
 /** GET /metrics: what Prometheus scrapes, in its text format. No part of the API: the OpenAPI document leaves it out. */

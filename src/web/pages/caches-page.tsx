@@ -1,14 +1,13 @@
 import { useState } from 'preact/hooks';
 import type { Cache } from '../../model/job.js';
 import { bytesText, countText, filesText, rateText } from '../../model/text.js';
-import { getCacheHistory, listCaches, pauseCache, Refusal, resumeCache, Unreachable } from '../api.js';
+import { getCacheHistory, listCaches, pauseCache, resumeCache } from '../api.js';
 import { type Live, usePolled } from '../live.js';
-import { say } from '../notice.js';
-import { Badge, Callout, Unknown } from '../parts/basics.js';
+import { Ago, Badge, Callout, Unknown } from '../parts/basics.js';
 import { HistoryChart, type Measure } from '../parts/chart.js';
-import { ConfirmDialog } from '../parts/dialog.js';
+import { PauseAction } from '../parts/pause-action.js';
 import { href } from '../route.js';
-import { may } from '../session.js';
+import { inText, now } from '../time.js';
 
 const ASK_MS = 2000;
 const ASK_HISTORY_MS = 5000;
@@ -47,16 +46,21 @@ function CachePanel({ cache, live, chart }: { cache: Cache; live: Live<Cache[]>;
         <h2 id={id}>{cache.name}</h2>
         <Badge word={cache.health}>{cache.health === 'unknown' ? 'not asked yet' : cache.health}</Badge>
         {cache.paused && <Badge word="paused" />}
-        <PauseAction cache={cache} onChanged={put} />
+        <PauseAction
+          what={cache}
+          kind="cache"
+          sentence="No more files are begun; flushes under way go on, jobs are still accepted and wait. Deadlines of jobs go on too."
+          pause={async (reason) => put(await pauseCache(cache.name, reason))}
+          resume={async () => put(await resumeCache(cache.name))}
+        />
       </div>
       {cache.paused && (
         <Callout tone="warn">
           <strong>Paused.</strong> {cache.pausedReason ?? 'No reason was given.'}
         </Callout>
       )}
-      {cache.health === 'down' && (
-        <Callout tone="bad">{cache.healthDetail ?? 'It does not answer; its queue is held.'}</Callout>
-      )}
+      <Circuit cache={cache} />
+      {cache.workers === 0 && <Callout tone="warn">No worker serves it: its jobs wait.</Callout>}
       <p class="soft">{worthText(cache)}</p>
       <Load cache={cache} />
       {open ? (
@@ -88,6 +92,29 @@ function CachePanel({ cache, live, chart }: { cache: Cache; live: Live<Cache[]>;
   );
 }
 
+/** Why its queue is held, and when it is tried again. */
+function Circuit({ cache: { circuit, health, healthDetail } }: { cache: Cache }) {
+  if (circuit.state === 'closed' && health !== 'down') return null;
+  const { code, reason, since, retryAt } = circuit;
+  return (
+    <Callout tone="bad">
+      <strong>
+        {circuit.state === 'half-open' ? 'Some files find out whether it is back.' : 'Its queue is held.'}
+      </strong>{' '}
+      {code !== null && <code>{code} </code>}
+      {reason ?? healthDetail ?? 'It does not answer.'}{' '}
+      <span class="soft">
+        {since !== null && (
+          <>
+            Since <Ago time={since} />.{' '}
+          </>
+        )}
+        {retryAt !== null && circuit.state === 'open' && `It is tried again ${inText(retryAt, now.value)}.`}
+      </span>
+    </Callout>
+  );
+}
+
 function worthText({ dialect, dialectProven }: Cache): string {
   if (dialect === 'rfc1813') return 'Its OK says that a file is on its stable storage (evidence: stable).';
   return dialectProven
@@ -96,7 +123,7 @@ function worthText({ dialect, dialectProven }: Cache): string {
 }
 
 function Load({ cache }: { cache: Cache }) {
-  const { slotsLeased, limits, filesQueued, filesActive, jobsActive } = cache;
+  const { slotsLeased, limits, limitsConfigured, filesQueued, filesActive, jobsActive } = cache;
   const part = Math.min(1, slotsLeased / Math.max(1, limits.inFlight));
   return (
     <div class="load">
@@ -114,7 +141,10 @@ function Load({ cache }: { cache: Cache }) {
         <strong>
           {countText(slotsLeased)} of {countText(limits.inFlight)}
         </strong>{' '}
-        slots in use · {filesText(filesQueued)} waiting · {countText(filesActive)} in hand ·{' '}
+        slots in use
+        {limits.inFlight !== limitsConfigured.inFlight &&
+          ` (${countText(limitsConfigured.inFlight)} configured)`}{' '}
+        · {filesText(filesQueued)} waiting · {countText(filesActive)} in hand ·{' '}
         <a href={href(['jobs'], { cache: cache.name, state: 'open' })}>
           {countText(jobsActive)} open {jobsActive === 1 ? 'job' : 'jobs'}
         </a>
@@ -159,59 +189,6 @@ function LastHour({ cache }: { cache: Cache }) {
         </fieldset>
       </div>
       {history.data && <HistoryChart items={history.data.items} measure={measure} cache={cache.name} />}
-    </div>
-  );
-}
-
-function PauseAction({ cache, onChanged }: { cache: Cache; onChanged: (cache: Cache) => void }) {
-  const [asking, setAsking] = useState(false);
-  const [busy, setBusy] = useState(false);
-  if (!may('operate')) return null;
-  const resume = async (): Promise<void> => {
-    setBusy(true);
-    try {
-      onChanged(await resumeCache(cache.name));
-      say(`Cache ${cache.name} goes on.`);
-    } catch (error) {
-      if (!(error instanceof Refusal) && !(error instanceof Unreachable)) throw error;
-      say(error.message);
-    } finally {
-      setBusy(false);
-    }
-  };
-  return (
-    <div class="actions">
-      {cache.paused && (
-        <button type="button" class="primary" disabled={busy} onClick={() => void resume()}>
-          Resume<span class="hidden-text"> {cache.name}</span>
-        </button>
-      )}
-      <button type="button" onClick={() => setAsking(true)}>
-        {cache.paused ? 'Change the reason' : 'Pause'}
-        <span class="hidden-text"> {cache.name}</span>
-      </button>
-      {asking && (
-        <ConfirmDialog
-          title={cache.paused ? `Why is ${cache.name} paused?` : `Pause ${cache.name}?`}
-          action={cache.paused ? 'Change the reason' : 'Pause it'}
-          field={{
-            label: 'Why, and until when? Everybody whose job waits reads this.',
-            maxLength: 500,
-            placeholder: 'Core filer upgrade until 14:00, ask ops',
-            value: cache.pausedReason ?? '',
-          }}
-          onClose={() => setAsking(false)}
-          onConfirm={async (reason) => {
-            onChanged(await pauseCache(cache.name, reason));
-            say(`Cache ${cache.name} is paused.`);
-          }}
-        >
-          <p>
-            No more files are begun; flushes under way go on, jobs are still accepted and wait. Deadlines of
-            jobs go on too.
-          </p>
-        </ConfirmDialog>
-      )}
     </div>
   );
 }

@@ -78,7 +78,8 @@ function Told({ job }: { job: Job }) {
     <>
       {job.paused && (
         <Callout tone="warn">
-          <strong>Its cache is paused.</strong> {job.pausedReason ?? 'No reason was given.'}
+          <strong>Its {job.kind === 'flush' ? 'cache' : 'node'} is paused.</strong>{' '}
+          {job.pausedReason ?? 'No reason was given.'}
         </Callout>
       )}
       {job.statusDetail !== null && (
@@ -313,7 +314,9 @@ function Terms({ job }: { job: Job }) {
         {job.node !== null && (
           <>
             <dt>Node</dt>
-            <dd>{job.node}</dd>
+            <dd>
+              <a href={href(['nodes'])}>{job.node}</a>
+            </dd>
           </>
         )}
         {Object.keys(job.labels).length > 0 && (
@@ -334,6 +337,8 @@ function Terms({ job }: { job: Job }) {
             </dd>
           </>
         )}
+        <dt>By</dt>
+        <dd>{job.principal}</dd>
         <dt>Created</dt>
         <dd>
           {timeText(job.createdAt)} (<Ago time={job.createdAt} />)

@@ -8,6 +8,7 @@ import { Ago, Callout, Known, Pager, StateBadge, Unknown } from '../parts/basics
 import { ProgressBar } from '../parts/progress-bar.js';
 import { bytesProgressText, filesBad, filesProgressText } from '../progress.js';
 import { go, href, route } from '../route.js';
+import { me } from '../session.js';
 import { now, spanText } from '../time.js';
 
 const PAGE = 50;
@@ -269,7 +270,10 @@ function JobRow({ job }: { job: Job }) {
         </a>
         <Labels labels={job.labels} />
       </td>
-      <td>{whereText(job)}</td>
+      <td>
+        {whereText(job)}
+        {job.principal !== me.value?.name && <span class="below">by {job.principal}</span>}
+      </td>
       <td class="wide">
         <ProgressBar job={job} />
         <span class="below">
