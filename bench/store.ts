@@ -1,5 +1,5 @@
+import type { FileResult } from '../src/model/file-result.js';
 import { LOCAL_PRINCIPAL } from '../src/model/principal.js';
-import type { FileResult } from '../src/store/work.js';
 import { bullWorker, NAS_QUEUE, newJob, openTestStore, result } from '../test/store/fixture.js';
 
 /**

@@ -1,6 +1,6 @@
 import type { FlushSession } from '../flush/session.js';
-import type { FlushOutcome } from '../flush/types.js';
 import type { FileError } from '../model/errors.js';
+import { endedUntried, type FileResult } from '../model/file-result.js';
 import { durationText, filesText, printable, rateText } from '../model/text.js';
 import type { FileState } from '../model/words.js';
 import type { CliOutput } from './context.js';
@@ -37,7 +37,7 @@ export class FlushReport {
   }
 
   /** @throws {CliError} when the reader of standard output is gone */
-  async file(outcome: FlushOutcome): Promise<void> {
+  async file(outcome: FileResult): Promise<void> {
     this.#count(outcome);
     if (this.#buffered.length >= MAX_BUFFERED) await this.#writing;
   }
@@ -46,19 +46,7 @@ export class FlushReport {
   refused(index: number, start: string, maxBytes: number): void {
     const message = `the path has more than ${maxBytes} bytes`;
     const error: FileError = { code: 'ENAMETOOLONG', nfsStatus: null, phase: 'intake', message };
-    this.#count({
-      index,
-      path: `${start}…`,
-      state: 'failed',
-      outcome: null,
-      evidence: null,
-      attempts: 0,
-      firstError: error,
-      lastError: error,
-      size: null,
-      mtimeMs: null,
-      durationMs: 0,
-    });
+    this.#count(endedUntried(index, `${start}…`, error));
   }
 
   async summary(run: {
@@ -104,7 +92,7 @@ export class FlushReport {
     return this.#states.get(state) ?? 0;
   }
 
-  #count(outcome: FlushOutcome): void {
+  #count(outcome: FileResult): void {
     this.files++;
     this.#states.set(outcome.state, this.#of(outcome.state) + 1);
     if (outcome.state === 'succeeded') {
@@ -138,7 +126,7 @@ export class FlushReport {
   }
 }
 
-function textLine(outcome: FlushOutcome, verbose: boolean): string {
+function textLine(outcome: FileResult, verbose: boolean): string {
   const { path, lastError } = outcome;
   const word = outcome.state === 'succeeded' ? (outcome.outcome ?? 'flushed') : outcome.state;
   const mtime = outcome.mtimeMs === null ? '-' : new Date(outcome.mtimeMs).toISOString();
@@ -149,6 +137,6 @@ function textLine(outcome: FlushOutcome, verbose: boolean): string {
   return `${line}: ${lastError.code}: ${printable(lastError.message)}`;
 }
 
-function jsonLine({ mtimeMs, ...outcome }: FlushOutcome): string {
+function jsonLine({ mtimeMs, ...outcome }: FileResult): string {
   return JSON.stringify({ ...outcome, mtime: mtimeMs === null ? null : new Date(mtimeMs).toISOString() });
 }

@@ -1,11 +1,12 @@
 import type { FileError, FileErrorCode } from '../model/errors.js';
-import type { Phase, TerminalFileState } from '../model/words.js';
+import { endedUntried, type FileResult } from '../model/file-result.js';
+import type { Phase } from '../model/words.js';
 import type { FileTask } from './file-task.js';
-import type { FlushFile, FlushOutcome } from './types.js';
+import type { FlushFile } from './types.js';
 
 /** How files end that are not tried any more, for a reason that is not their own. */
 export interface Ending {
-  state: TerminalFileState;
+  state: 'failed' | 'canceled' | 'expired';
   code: FileErrorCode;
   nfsStatus: number | null;
   /** Null: where the file was. */
@@ -45,23 +46,11 @@ export function endingError(ending: Ending, task: FileTask, now: number): FileEr
 }
 
 /** The outcome of a file that nothing was done for. */
-export function untried(file: FlushFile, ending: Ending): FlushOutcome {
+export function untried(file: FlushFile, ending: Ending): FileResult {
   const { code, nfsStatus, phase, alone } = ending;
   const message = alone ? ending.message : `${ending.message} before this file was begun`;
   const error: FileError = { code, nfsStatus, phase: phase ?? 'intake', message };
-  return {
-    index: file.index,
-    path: file.path,
-    state: ending.state,
-    outcome: null,
-    evidence: null,
-    attempts: 0,
-    firstError: error,
-    lastError: error,
-    size: null,
-    mtimeMs: null,
-    durationMs: 0,
-  };
+  return endedUntried(file.index, file.path, error, ending.state);
 }
 
 function phaseOf(task: FileTask): Phase {

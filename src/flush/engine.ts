@@ -1,4 +1,5 @@
 import type { FileError } from '../model/errors.js';
+import type { FileResult } from '../model/file-result.js';
 import type { TerminalFileState } from '../model/words.js';
 import type { Driven, FlushDriver } from './driver.js';
 import { GIVEN_UP } from './driver.js';
@@ -15,7 +16,7 @@ import type { FlushSession, SessionRun } from './session.js';
 import { SilenceWatch } from './silence-watch.js';
 import { TargetDownError } from './target-error.js';
 import { Alarm } from './timer-wheel.js';
-import type { FlushFile, FlushOptions, FlushOutcome } from './types.js';
+import type { FlushFile, FlushOptions } from './types.js';
 
 export { TargetDownError };
 
@@ -50,11 +51,11 @@ export function flushFiles(
   files: Iterable<FlushFile> | AsyncIterable<FlushFile>,
   options: FlushOptions,
   signal: AbortSignal,
-): AsyncIterableIterator<FlushOutcome> {
+): AsyncIterableIterator<FileResult> {
   return new FlushRun(session, files, options, signal);
 }
 
-class FlushRun extends Alarm implements AsyncIterableIterator<FlushOutcome>, SessionRun {
+class FlushRun extends Alarm implements AsyncIterableIterator<FileResult>, SessionRun {
   readonly #session: FlushSession;
   readonly #files: Iterable<FlushFile> | AsyncIterable<FlushFile>;
   readonly #options: FlushOptions;
@@ -80,7 +81,7 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FlushOutcome>, Ses
   #ending: Ending | null = null;
   #error: { value: unknown } | null = null;
   #finished = false;
-  readonly #outcomes = new OutcomeQueue<FlushOutcome>();
+  readonly #outcomes = new OutcomeQueue<FileResult>();
 
   /** Date.now() for which the alarm is set. */
   #alarmAt = Number.POSITIVE_INFINITY;
@@ -108,7 +109,7 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FlushOutcome>, Ses
     return this;
   }
 
-  next(): Promise<IteratorResult<FlushOutcome>> {
+  next(): Promise<IteratorResult<FileResult>> {
     if (this.#input === null && !this.#finished) this.#start();
     const taken = this.#outcomes.take();
     this.#pull();
@@ -116,7 +117,7 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FlushOutcome>, Ses
     return taken;
   }
 
-  return(): Promise<IteratorResult<FlushOutcome>> {
+  return(): Promise<IteratorResult<FileResult>> {
     this.#stop(null);
     this.#outcomes.clear();
     return Promise.resolve({ done: true, value: undefined });

@@ -1,6 +1,6 @@
 import type { FileError } from '../model/errors.js';
+import { endedUntried, type FileResult } from '../model/file-result.js';
 import { pathText } from '../model/pathname.js';
-import type { TerminalFileState } from '../model/words.js';
 import {
   type FileHandle,
   FTYPE3,
@@ -24,7 +24,7 @@ import type { FlushSession } from './session.js';
 import type { TargetCalls } from './target-calls.js';
 import { TargetDownError } from './target-error.js';
 import { Alarm } from './timer-wheel.js';
-import type { FlushOptions, FlushOutcome, ListedFile } from './types.js';
+import type { FlushOptions, ListedFile } from './types.js';
 
 /** A directory to be flushed with all it holds. Globs as in globs.ts, against the path below it. */
 export interface DirectoryToExpand {
@@ -66,7 +66,7 @@ export async function* expandDirectory(
   directory: DirectoryToExpand,
   options: ExpandOptions,
   signal: AbortSignal,
-): AsyncGenerator<ExpandedFile | FlushOutcome, void, undefined> {
+): AsyncGenerator<ExpandedFile | FileResult, void, undefined> {
   const expansion = new Expansion(session, directory.path, options, signal);
   let filter: GlobFilter;
   try {
@@ -130,7 +130,7 @@ class Expansion extends Alarm {
     this.#wake?.();
   }
 
-  async *run(filter: GlobFilter): AsyncGenerator<ExpandedFile | FlushOutcome, void, undefined> {
+  async *run(filter: GlobFilter): AsyncGenerator<ExpandedFile | FileResult, void, undefined> {
     const relative = this.#forms.read(this.#path);
     if (relative instanceof Fault) {
       yield this.outcome(this.#path, 'failed', relative.error);
@@ -380,20 +380,8 @@ class Expansion extends Alarm {
     this.#session.wheel.clear(this);
   }
 
-  outcome(path: string, state: TerminalFileState, error: FileError): FlushOutcome {
-    return {
-      index: -1,
-      path,
-      state,
-      outcome: null,
-      evidence: null,
-      attempts: 0,
-      firstError: error,
-      lastError: error,
-      size: null,
-      mtimeMs: null,
-      durationMs: Date.now() - this.#startedAt,
-    };
+  outcome(path: string, state: Failure['state'] | 'skipped', error: FileError): FileResult {
+    return { ...endedUntried(-1, path, error, state), durationMs: Date.now() - this.#startedAt };
   }
 }
 

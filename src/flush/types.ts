@@ -1,12 +1,4 @@
-import type { FileError } from '../model/errors.js';
-import type {
-  Dialect,
-  Evidence,
-  FileOutcome,
-  FlushMode,
-  PathsAre,
-  TerminalFileState,
-} from '../model/words.js';
+import type { Dialect, FlushMode, PathsAre } from '../model/words.js';
 import type { FileHandle } from '../nfs/nfs3.js';
 import type { FileAttributes } from './target-calls.js';
 
@@ -25,27 +17,6 @@ export interface ListedFile {
   attributes: FileAttributes;
   /** Date.now() of the listing. */
   at: number;
-}
-
-/** What became of one file. Every file that went in comes out exactly once, unless the run was handed back. */
-export interface FlushOutcome {
-  index: number;
-  path: string;
-  state: TerminalFileState;
-  /** `flushed` or `already_clean` when `state` is `succeeded`, else null. */
-  outcome: FileOutcome | null;
-  evidence: Evidence | null;
-  /** How often a flush of the file was begun; 0 if it never came to that. */
-  attempts: number;
-  /** Errors met on the way, also by a file that succeeded in the end. */
-  firstError: FileError | null;
-  lastError: FileError | null;
-  /** Bytes, from the server's attributes after the flush; null if it gave none. */
-  size: number | null;
-  /** Milliseconds since the epoch, from the same attributes. */
-  mtimeMs: number | null;
-  /** From the moment the engine took the file up to its end, without the time it waited for a free slot. */
-  durationMs: number;
 }
 
 export interface FlushOptions {

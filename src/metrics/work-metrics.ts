@@ -1,6 +1,6 @@
 import { Counter, Gauge, type Registry } from 'prom-client';
 import type { FileErrorCode } from '../model/errors.js';
-import type { FileResult } from '../store/work.js';
+import type { FileResult } from '../model/file-result.js';
 import type { CacheLoad, ItemEnd, WorkObserver } from '../worker/observer.js';
 import { cacheLabel, FLUSH_SECONDS, RPC_SECONDS } from './names.js';
 import { type Series, Tally, TallyHistogram } from './tally.js';

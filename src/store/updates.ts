@@ -1,8 +1,8 @@
 import type { FileErrorCode } from '../model/errors.js';
+import type { FileResult } from '../model/file-result.js';
 import { CHUNK_FILES } from './chunk-codec.js';
 import type { FileDetail } from './detail-codec.js';
 import { stateByte } from './file-states.js';
-import type { FileResult } from './work.js';
 
 /** The form in which scripts/job-prelude.ts takes results: `struct` format `>HBBHd`. */
 const BYTES_PER_UPDATE = 14;

@@ -1,6 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import type { CacheLimits } from '../model/cache.js';
 import type { FileErrorCode } from '../model/errors.js';
+import type { FileResult } from '../model/file-result.js';
 import { liesWithin, pathBytes, pathText, tidyPathBytes } from '../model/pathname.js';
 import { isTerminalJobState, type JobState } from '../model/words.js';
 import { CHUNK_FILES, decodePaths, encodePaths } from './chunk-codec.js';
@@ -28,7 +29,6 @@ import type {
   ChunkFile,
   ChunkRun,
   ExpansionRun,
-  FileResult,
   HoldReason,
   NamedFile,
   NewFile,

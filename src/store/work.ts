@@ -1,6 +1,7 @@
 import type { CacheConfig, CacheLimits, Credential } from '../model/cache.js';
-import type { FileError, FileErrorCode } from '../model/errors.js';
-import type { Evidence, FileOutcome, JobState, TerminalFileState, WebhookEvent } from '../model/words.js';
+import type { FileErrorCode } from '../model/errors.js';
+import type { FileResult } from '../model/file-result.js';
+import type { JobState, WebhookEvent } from '../model/words.js';
 import type { QueueConnection } from './connect.js';
 import type { TransferWork } from './transfers.js';
 import type { DirectoryRequest, FlushTarget, JobOrigin, TransferTarget } from './types.js';
@@ -84,23 +85,6 @@ export interface HoldReason {
   /** Date.now(). */
   since: number;
   message: string;
-}
-
-/** What became of one file; the flush engine's outcomes have this shape. */
-export interface FileResult {
-  index: number;
-  path: string;
-  state: TerminalFileState;
-  outcome: FileOutcome | null;
-  evidence: Evidence | null;
-  attempts: number;
-  firstError: FileError | null;
-  lastError: FileError | null;
-  size: number | null;
-  mtimeMs: number | null;
-  durationMs: number;
-  /** Of an entry that an expansion of a transfer adds. */
-  destination?: string | null;
 }
 
 /** A file that an expansion found: the path for a flush, all of it for a transfer. */

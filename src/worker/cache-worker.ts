@@ -6,11 +6,12 @@ import type { SessionEvent } from '../flush/session.js';
 import { TargetDownError } from '../flush/target-error.js';
 import type { CacheConfig } from '../model/cache.js';
 import type { FileErrorCode } from '../model/errors.js';
+import { endedUntried } from '../model/file-result.js';
 import { isTerminalJobState } from '../model/words.js';
 import type { QueueConnection } from '../store/connect.js';
 import { WORKER_LIMITER } from '../store/queue.js';
 import type { CacheQueue, ChunkRun, FlushWork, WorkItem, WorkStore } from '../store/work.js';
-import { failedResult, runChunk } from './chunk.js';
+import { runChunk } from './chunk.js';
 import { CircuitBreaker } from './circuit-breaker.js';
 import { JobEnded } from './endings.js';
 import { runExpansion, waitForOthers } from './expansion.js';
@@ -317,7 +318,7 @@ export class CacheWorker {
       return false;
     }
     if (job.stalledCounter > this.#options.maxStalls) {
-      await store.appendEnded(run, [failedResult(0, run.request.path, workerLost(job.stalledCounter))]);
+      await store.appendEnded(run, [endedUntried(0, run.request.path, workerLost(job.stalledCounter))]);
       await store.endExpansion(run, 1);
       return true;
     }
@@ -346,7 +347,7 @@ export class CacheWorker {
     this.#log.error({ job: run.job.id, chunk: run.chunk, stalls }, 'a chunk is given up: its workers died');
     await this.#options.store.record(
       run,
-      run.files.map(({ index, path }) => failedResult(index, path, error)),
+      run.files.map(({ index, path }) => endedUntried(index, path, error)),
     );
     await this.#options.store.endChunk(run);
   }

@@ -1,8 +1,9 @@
 import { flushFiles, HandBack } from '../flush/engine.js';
-import type { FlushOptions, FlushOutcome } from '../flush/types.js';
-import { type FileError, isTargetError } from '../model/errors.js';
+import type { FlushOptions } from '../flush/types.js';
+import { isTargetError } from '../model/errors.js';
+import type { FileResult } from '../model/file-result.js';
 import { heldSince } from '../store/waiting.js';
-import type { ChunkRun, FileResult, FlushWork, HoldReason, RecordReply, WorkStore } from '../store/work.js';
+import type { ChunkRun, FlushWork, HoldReason, RecordReply, WorkStore } from '../store/work.js';
 import { ChunkSpans } from './chunk-spans.js';
 import { JobEnded } from './endings.js';
 import type { ListedFiles } from './listed-files.js';
@@ -36,23 +37,6 @@ export function flushOptions(job: FlushWork, holdAfterMs: number): FlushOptions 
     deadlineAt: job.deadlineAt,
     whenDown: 'hand-back',
     holdAfterMs,
-  };
-}
-
-/** A file that fails without having been tried. */
-export function failedResult(index: number, path: string, error: FileError): FileResult {
-  return {
-    index,
-    path,
-    state: 'failed',
-    outcome: null,
-    evidence: null,
-    attempts: 0,
-    firstError: error,
-    lastError: error,
-    size: null,
-    mtimeMs: null,
-    durationMs: 0,
   };
 }
 
@@ -136,7 +120,7 @@ async function flushChunk(
 }
 
 /** What the engine cancels because the job's deadline has passed, has expired. */
-function endedBy(reason: unknown, outcome: FlushOutcome): FileResult {
+function endedBy(reason: unknown, outcome: FileResult): FileResult {
   if (outcome.state !== 'canceled' || !(reason instanceof JobEnded) || reason.why !== 'expired')
     return outcome;
   const { firstError, lastError } = outcome;

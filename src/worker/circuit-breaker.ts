@@ -1,5 +1,5 @@
 import type { FileErrorCode } from '../model/errors.js';
-import type { FileResult } from '../store/work.js';
+import type { FileResult } from '../model/file-result.js';
 
 /** Faults of the storage behind a cache: the cache answers, and every file may be met alike. */
 const STORAGE_FAULTS: ReadonlySet<FileErrorCode> = new Set(['EIO', 'ENXIO', 'ENOSPC', 'ESERVERFAULT']);

@@ -1,10 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { expandDirectory } from '../flush/expand.js';
+import { endedUntried, type FileResult } from '../model/file-result.js';
 import { pathBytes } from '../model/pathname.js';
 import { Duplicates } from '../store/dedup.js';
 import { identityOf } from '../store/entry.js';
-import type { AppendReply, ExpansionRun, FileResult, FlushWork, WorkStore } from '../store/work.js';
-import { failedResult, flushOptions } from './chunk.js';
+import type { AppendReply, ExpansionRun, FlushWork, WorkStore } from '../store/work.js';
+import { flushOptions } from './chunk.js';
 import { JobEnded } from './endings.js';
 import type { ListedFiles } from './listed-files.js';
 import type { SharedSession } from './sessions.js';
@@ -78,7 +79,7 @@ export async function waitForOthers(signal: AbortSignal): Promise<void> {
 }
 
 function tooMany({ request }: ExpansionRun): FileResult {
-  return failedResult(0, request.path, {
+  return endedUntried(0, request.path, {
     code: 'TOO_MANY_FILES',
     nfsStatus: null,
     phase: 'expand',

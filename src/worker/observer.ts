@@ -1,5 +1,5 @@
 import type { FileErrorCode } from '../model/errors.js';
-import type { FileResult } from '../store/work.js';
+import type { FileResult } from '../model/file-result.js';
 
 /**
  * What a worker tells those who measure it. `cache` is the name of a configured cache, or null for an address that a

@@ -1,4 +1,5 @@
-import type { ChunkRun, FileResult, RecordReply, WorkStore } from '../store/work.js';
+import type { FileResult } from '../model/file-result.js';
+import type { ChunkRun, RecordReply, WorkStore } from '../store/work.js';
 
 const BATCH_FILES = 512;
 const BATCH_MS = 100;

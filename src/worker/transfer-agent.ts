@@ -2,12 +2,12 @@ import { randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
 import { discardAttempt } from '../copy/copy-file.js';
 import { BandwidthLimit, CpuLimit, Throttle } from '../copy/throttle.js';
+import { endedUntried } from '../model/file-result.js';
 import type { TransferLimits } from '../model/job.js';
 import { pathBytes } from '../model/pathname.js';
 import type { QueueConnection } from '../store/connect.js';
 import { nodeQueueName } from '../store/keys.js';
 import type { ChunkRun, ExpansionRun, TransferWorkJob, WorkStore } from '../store/work.js';
-import { failedResult } from './chunk.js';
 import { waitForOthers } from './expansion.js';
 import { type ActiveItem, ItemQueue } from './item-queue.js';
 import { runTransferChunk, type TransferDeps } from './transfer-chunk.js';
@@ -165,7 +165,7 @@ export class TransferAgent {
       return false;
     }
     if (item.stalls > maxStalls) {
-      await store.appendEnded(run, [failedResult(0, run.request.path, agentLost(item.stalls))]);
+      await store.appendEnded(run, [endedUntried(0, run.request.path, agentLost(item.stalls))]);
       await store.endExpansion(run, 1);
       return true;
     }
@@ -195,7 +195,7 @@ export class TransferAgent {
     this.#log.error({ job: run.job.id, chunk: run.chunk, stalls }, 'a chunk is given up: its agents died');
     await store.record(
       run,
-      run.files.map(({ index, path }) => failedResult(index, path, agentLost(stalls))),
+      run.files.map(({ index, path }) => endedUntried(index, path, agentLost(stalls))),
     );
     await store.endChunk(run);
   }

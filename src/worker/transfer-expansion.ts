@@ -1,18 +1,11 @@
 import { CopyError, copyErrorOf } from '../copy/copy-error.js';
 import { type FoundFile, walkFiles } from '../copy/look.js';
 import { globFilter } from '../flush/globs.js';
+import { endedUntried, type FileResult } from '../model/file-result.js';
 import { pathBytes, pathText, tidyPathBytes } from '../model/pathname.js';
 import { Duplicates } from '../store/dedup.js';
 import { identityOf } from '../store/entry.js';
-import type {
-  AppendReply,
-  ExpansionRun,
-  FileResult,
-  NewFile,
-  TransferWorkJob,
-  WorkStore,
-} from '../store/work.js';
-import { failedResult } from './chunk.js';
+import type { AppendReply, ExpansionRun, NewFile, TransferWorkJob, WorkStore } from '../store/work.js';
 import { JobEnded } from './endings.js';
 import { fileError, type Roots } from './transfer-file.js';
 
@@ -97,7 +90,7 @@ export async function runTransferExpansion(
     const sentence =
       'the job has as many files as one job may have; what else the directory holds was not added';
     const error = fileError('TOO_MANY_FILES', 'expand', sentence);
-    await store.appendEnded(run, [failedResult(0, request.path, error)]);
+    await store.appendEnded(run, [endedUntried(0, request.path, error)]);
   }
   // A newer run goes on with it. Any other reply but ok is final for the directory.
   if (reply !== 'fenced') await store.endExpansion(run, matched);
@@ -117,8 +110,7 @@ function entryOf(
       ? `${path} is a symbolic link; those in a directory are not followed. List it under "files" to copy what it leads to`
       : `${path} is no regular file`;
   return {
-    ...failedResult(0, path, fileError('NOT_REGULAR', 'expand', sentence)),
-    state: 'skipped',
+    ...endedUntried(0, path, fileError('NOT_REGULAR', 'expand', sentence), 'skipped'),
     size,
     destination,
   };
@@ -127,7 +119,7 @@ function entryOf(
 /** Which of them would stand there in the end is not left to chance: the one that the job names first is copied. */
 function collision(file: NewFile, destination: string): FileResult {
   const sentence = `${file.path} is not copied: the job has another file with the destination ${destination}`;
-  return { ...failedResult(0, file.path, fileError('DESTINATION_TAKEN', 'intake', sentence)), destination };
+  return { ...endedUntried(0, file.path, fileError('DESTINATION_TAKEN', 'intake', sentence)), destination };
 }
 
 function placeOf(destination: string): Uint8Array {
@@ -136,7 +128,7 @@ function placeOf(destination: string): Uint8Array {
 
 function unreadable(path: string, destination: string | undefined, error: unknown): FileResult {
   const { code, message } = copyErrorOf(error, `the directory ${path} cannot be walked`);
-  return { ...failedResult(0, path, fileError(code, 'expand', message)), destination: destination ?? null };
+  return { ...endedUntried(0, path, fileError(code, 'expand', message)), destination: destination ?? null };
 }
 
 function joined(folder: string, name: string): string {

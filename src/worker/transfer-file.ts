@@ -5,9 +5,10 @@ import { compare, type SourceLook } from '../copy/look.js';
 import type { Throttle } from '../copy/throttle.js';
 import { HandBack } from '../flush/engine.js';
 import type { FileError } from '../model/errors.js';
+import { endedUntried, type FileResult } from '../model/file-result.js';
 import { pathBytes } from '../model/pathname.js';
 import type { Part } from '../store/transfers.js';
-import type { ChunkFile, FileResult } from '../store/work.js';
+import type { ChunkFile } from '../store/work.js';
 import { JobEnded } from './endings.js';
 import type { TransferProgress } from './transfer-progress.js';
 
@@ -117,18 +118,8 @@ export async function notBegun(
   if (reason instanceof HandBack) return null;
   if (transfer.part !== undefined) await discard(transfer);
   const { index, path, size } = transfer.file;
-  const result = {
-    index,
-    path,
-    size,
-    outcome: null,
-    evidence: null,
-    attempts: 0,
-    mtimeMs: null,
-    durationMs: 0,
-  };
-  const ending = cutOff(reason);
-  return { ...result, firstError: ending.lastError ?? null, lastError: null, ...ending };
+  const { state, lastError } = cutOff(reason);
+  return { ...endedUntried(index, path, lastError, state), size };
 }
 
 type Ending = Pick<FileResult, 'state'> & Partial<FileResult>;
@@ -237,7 +228,7 @@ function checkSize({ path, size }: ChunkFile, look: SourceLook): void {
   throw new CopyError(look.size < size ? 'SOURCE_SHORT' : 'SOURCE_CHANGED', sentence);
 }
 
-function cutOff(reason: unknown): Ending {
+function cutOff(reason: unknown): { state: 'expired' | 'canceled'; lastError: FileError } {
   const expired = reason instanceof FileTimeout || (reason instanceof JobEnded && reason.why === 'expired');
   const sentence =
     reason instanceof FileTimeout

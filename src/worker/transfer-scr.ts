@@ -3,6 +3,7 @@ import { CopyError, copyErrorOf } from '../copy/copy-error.js';
 import { openPlace } from '../copy/place.js';
 import type { Throttle } from '../copy/throttle.js';
 import { HandBack } from '../flush/engine.js';
+import { endedUntried, type FileResult } from '../model/file-result.js';
 import { pathBytes } from '../model/pathname.js';
 import { type EntrySeen, type Look, runScrDaemon } from '../scr/daemon.js';
 import { TransferFile } from '../scr/transfer-file.js';
@@ -12,12 +13,10 @@ import type {
   AppendReply,
   ChunkFile,
   ExpansionRun,
-  FileResult,
   NewFile,
   TransferWorkJob,
   WorkStore,
 } from '../store/work.js';
-import { failedResult } from './chunk.js';
 import { JobEnded } from './endings.js';
 import { fileError, type Roots } from './transfer-file.js';
 import { TransferProgress } from './transfer-progress.js';
@@ -219,7 +218,7 @@ class ScrTransfer {
     const sentence =
       'the job has as many files as one job may have; what else the transfer file lists was not added';
     const error = fileError('TOO_MANY_FILES', 'expand', sentence);
-    await this.#deps.store.appendEnded(this.#run, [failedResult(0, this.#run.request.path, error)]);
+    await this.#deps.store.appendEnded(this.#run, [endedUntried(0, this.#run.request.path, error)]);
   }
 
   /** What has not ended when the daemon has: failed, or given up by COMMAND STOP or EXIT. */
@@ -238,7 +237,7 @@ class ScrTransfer {
     // An entry that somebody removed from the transfer file.
     const removed = [...this.#files.values()].filter(({ path }) => !this.#ended.has(path));
     await this.#recordResults(
-      removed.map((file) => ({ ...failedResult(file.index, file.path, stopped), state: 'canceled' })),
+      removed.map((file) => endedUntried(file.index, file.path, stopped, 'canceled')),
     );
     await store.endExpansion(this.#run, this.#files.size);
   }
@@ -305,6 +304,6 @@ async function failWhole(
   error: unknown,
 ): Promise<void> {
   const { code, message } = copyErrorOf(error, `the transfer file ${path} cannot be used`);
-  await store.appendEnded(run, [failedResult(0, path, fileError(code, 'expand', message))]);
+  await store.appendEnded(run, [endedUntried(0, path, fileError(code, 'expand', message))]);
   await store.endExpansion(run, 1);
 }

@@ -3,8 +3,9 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { flushFiles, HandBack, TargetDownError } from '../../src/flush/engine.js';
 import { MAGIC_COUNT_START, MAGIC_COUNT_STATUS, MAGIC_COUNT_SYNC } from '../../src/flush/hpc-cache.js';
-import type { FlushFile, FlushOutcome } from '../../src/flush/types.js';
+import type { FlushFile } from '../../src/flush/types.js';
 import type { FileErrorCode } from '../../src/model/errors.js';
+import type { FileResult } from '../../src/model/file-result.js';
 import { NfsError } from '../../src/nfs/errors.js';
 import { NF3REG } from '../../src/nfs/nfs3.js';
 import { COMMIT } from '../../src/nfs/nfs3-procedures.js';
@@ -398,7 +399,7 @@ describe('a target', () => {
           return nfs;
         },
       });
-      const seen: FlushOutcome[] = [];
+      const seen: FileResult[] = [];
       await assert.rejects(
         async () => {
           const options = flushOptions({ whenDown: 'hand-back', holdAfterMs: 400 });
@@ -793,7 +794,7 @@ describe('a run', () => {
               })()
             : files;
           const options = flushOptions({ dialect: plan.dialect, mode: plan.mode, fileTimeoutMs: 120 });
-          const ends = new Map<number, FlushOutcome>();
+          const ends = new Map<number, FileResult>();
           for await (const outcome of flushFiles(session, input, options, abort.signal)) {
             assert.ok(!ends.has(outcome.index), `${outcome.path} ended twice`);
             ends.set(outcome.index, outcome);

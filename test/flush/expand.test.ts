@@ -3,7 +3,8 @@ import { describe, it } from 'node:test';
 import { TargetDownError } from '../../src/flush/engine.js';
 import { type DirectoryToExpand, expandDirectory } from '../../src/flush/expand.js';
 import type { FlushSession } from '../../src/flush/session.js';
-import type { FlushOptions, FlushOutcome } from '../../src/flush/types.js';
+import type { FlushOptions } from '../../src/flush/types.js';
+import type { FileResult } from '../../src/model/file-result.js';
 import { NfsError } from '../../src/nfs/errors.js';
 import { flushAll, flushOptions, openOn, until } from '../support/flushing.js';
 import { MemoryExport } from '../support/memory-export.js';
@@ -12,7 +13,7 @@ const never = new AbortController().signal;
 
 interface Expanded {
   paths: string[];
-  others: FlushOutcome[];
+  others: FileResult[];
 }
 
 async function expand(
@@ -22,7 +23,7 @@ async function expand(
   signal = never,
 ): Promise<Expanded> {
   const paths: string[] = [];
-  const others: FlushOutcome[] = [];
+  const others: FileResult[] = [];
   const wanted = { path: '/d', include: [], exclude: [], ...directory };
   for await (const entry of expandDirectory(session, wanted, flushOptions(options), signal)) {
     if ('state' in entry) others.push(entry);

@@ -7,7 +7,7 @@ import { after, before, describe, it, type TestContext } from 'node:test';
 import { flushFiles } from '../../src/flush/engine.js';
 import { expandDirectory } from '../../src/flush/expand.js';
 import type { FlushSession } from '../../src/flush/session.js';
-import type { FlushOutcome } from '../../src/flush/types.js';
+import type { FileResult } from '../../src/model/file-result.js';
 import { pathBytes } from '../../src/model/pathname.js';
 import {
   filesOf,
@@ -128,7 +128,7 @@ describe('against NFS-Ganesha', () => {
     const opened = await session(t);
     if (opened === null) return;
     const paths: string[] = [];
-    const others: FlushOutcome[] = [];
+    const others: FileResult[] = [];
     const directory = { path: '/', include: [], exclude: ['link*', 'dangling', 'loop'] };
     for await (const entry of expandDirectory(
       opened,

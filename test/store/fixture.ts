@@ -1,6 +1,7 @@
 import { Worker } from 'bullmq';
 import type { CacheConfig } from '../../src/model/cache.js';
 import { cacheConfigSchema } from '../../src/model/cache.js';
+import type { FileResult } from '../../src/model/file-result.js';
 import { LOCAL_PRINCIPAL } from '../../src/model/principal.js';
 import { Keys } from '../../src/store/keys.js';
 import { WORKER_LIMITER } from '../../src/store/queue.js';
@@ -8,7 +9,7 @@ import type { JobStoreOptions, SweeperOptions, WorkStoreOptions } from '../../sr
 import { openJobStore } from '../../src/store/store.js';
 import { Sweeper } from '../../src/store/sweeper.js';
 import type { JobIntake, JobStore, NewFlush } from '../../src/store/types.js';
-import type { ChunkRun, FileResult, WorkItem, WorkStore } from '../../src/store/work.js';
+import type { ChunkRun, WorkItem, WorkStore } from '../../src/store/work.js';
 import { openWorkStore } from '../../src/store/work-store.js';
 import { startRedis, type TestRedis, type TestRedisOptions } from '../support/redis.js';
 

@@ -1,7 +1,8 @@
 import { flushFiles } from '../../src/flush/engine.js';
 import { FlushSession, type FlushSessionOptions, type NfsTarget } from '../../src/flush/session.js';
 import type { ExportCalls } from '../../src/flush/target-calls.js';
-import type { FlushOptions, FlushOutcome } from '../../src/flush/types.js';
+import type { FlushOptions } from '../../src/flush/types.js';
+import type { FileResult } from '../../src/model/file-result.js';
 
 /** A policy for tests that do not want to wait. */
 export const QUICK = {
@@ -73,8 +74,8 @@ export async function flushAll(
   paths: readonly string[],
   options: Partial<FlushOptions> = {},
   signal: AbortSignal = new AbortController().signal,
-): Promise<FlushOutcome[]> {
-  const outcomes: (FlushOutcome | undefined)[] = paths.map(() => undefined);
+): Promise<FileResult[]> {
+  const outcomes: (FileResult | undefined)[] = paths.map(() => undefined);
   for await (const outcome of flushFiles(session, filesOf(paths), flushOptions(options), signal)) {
     if (outcomes[outcome.index] !== undefined) throw new Error(`${outcome.path} came out twice`);
     outcomes[outcome.index] = outcome;
@@ -89,8 +90,8 @@ export async function flushOne(
   session: FlushSession,
   path: string,
   options: Partial<FlushOptions> = {},
-): Promise<FlushOutcome> {
-  return (await flushAll(session, [path], options))[0] as FlushOutcome;
+): Promise<FileResult> {
+  return (await flushAll(session, [path], options))[0] as FileResult;
 }
 
 /** Waits for a condition, at most `withinMs`. */
