@@ -2,6 +2,7 @@ import type { CacheConfig, CacheLimits } from '../model/cache.js';
 import { BrokerError } from '../model/errors.js';
 import type { Cache, CacheHistory } from '../model/job.js';
 import type { Commands } from './commands.js';
+import { proofField } from './dialect-proof.js';
 import { cacheHistory, HISTORY_FIELDS } from './history.js';
 import { queueName } from './keys.js';
 import { slotsLeased } from './leases.js';
@@ -101,7 +102,7 @@ export class Caches {
       exports: config.exports,
       health: row.health === 'up' || row.health === 'down' ? row.health : 'unknown',
       healthDetail: row.healthDetail || null,
-      dialectProven: row.dialectProven === '1',
+      dialectProven: row[proofField(config)] !== undefined,
       circuit: circuitOf(row, Date.now()),
       paused,
       pausedReason: (paused && row.pausedReason) || null,

@@ -13,9 +13,9 @@ export class Coalesced<T> {
 
   get(key: string): Promise<T> {
     const waiting = this.#next.get(key);
-    if (waiting) return waiting;
+    if (waiting !== undefined) return waiting;
     const running = this.#running.get(key);
-    if (!running) return this.#start(key);
+    if (running === undefined) return this.#start(key);
     const next = running.then(
       () => this.#start(key),
       () => this.#start(key),

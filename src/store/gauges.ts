@@ -1,8 +1,9 @@
 import type { ChainableCommander } from 'ioredis';
-import type { CacheConfig, CacheLimits } from '../model/cache.js';
+import type { CacheConfig } from '../model/cache.js';
 import { Commands, guarded } from './commands.js';
 import { connectFailingFast, disconnect } from './connect.js';
 import { addCounters, type Counters, noCounters } from './counters.js';
+import { proofField } from './dialect-proof.js';
 import { checkHealth } from './health.js';
 import { timeOfId } from './job-id.js';
 import { Keys, queueName } from './keys.js';
@@ -78,11 +79,11 @@ export function openGaugeReader(options: StoreOptions & { caches: readonly Cache
     const wanted = options.caches.map((config) => ({
       queue: queueName(config.name, false),
       name: config.name as string | null,
-      limits: config.limits,
+      config,
     }));
     for (const owner of await readRegistry(commands)) {
       if (owner.kind !== 'cache' || !owner.adHocCache) continue;
-      wanted.push({ queue: owner.queue, name: null, limits: owner.adHocCache.limits });
+      wanted.push({ queue: owner.queue, name: null, config: owner.adHocCache });
     }
     const gauges: CacheGauges[] = [];
     const addresses = noGauges(null);
@@ -92,9 +93,9 @@ export function openGaugeReader(options: StoreOptions & { caches: readonly Cache
       const pipeline = redis.pipeline();
       for (const { queue } of group) readCache(pipeline, queue);
       const replies = (await pipeline.exec()) ?? [];
-      group.forEach(({ name, limits }, at) => {
+      group.forEach(({ name, config }, at) => {
         const own = name === null ? addresses : noGauges(name);
-        addCache(own, limits, replies.slice(at * COMMANDS_PER_CACHE, (at + 1) * COMMANDS_PER_CACHE));
+        addCache(own, config, replies.slice(at * COMMANDS_PER_CACHE, (at + 1) * COMMANDS_PER_CACHE));
         if (name !== null) gauges.push(own);
       });
     }
@@ -119,7 +120,7 @@ export function openGaugeReader(options: StoreOptions & { caches: readonly Cache
 
 const COMMANDS_PER_CACHE = 4;
 
-function addCache(gauges: CacheGauges, limits: CacheLimits, replies: [Error | null, unknown][]): void {
+function addCache(gauges: CacheGauges, config: CacheConfig, replies: [Error | null, unknown][]): void {
   for (const [error] of replies) if (error) throw error;
   const [row, next, leases, workers] = replies.map(([, reply]) => reply) as [
     Record<string, string>,
@@ -128,7 +129,7 @@ function addCache(gauges: CacheGauges, limits: CacheLimits, replies: [Error | nu
     number,
   ];
   const now = Date.now();
-  gauges.slotsLimit += limitsInForce(row, limits).inFlight;
+  gauges.slotsLimit += limitsInForce(row, config.limits).inFlight;
   gauges.filesPending += Number(row.filesQueued ?? 0);
   gauges.filesActive += Number(row.filesActive ?? 0);
   gauges.jobsActive += Number(row.jobsActive ?? 0);
@@ -140,7 +141,7 @@ function addCache(gauges: CacheGauges, limits: CacheLimits, replies: [Error | nu
   else if (row.health === 'up') gauges.up ??= true;
   gauges.held ||= row.holdTries !== undefined;
   gauges.paused ||= row.paused === '1';
-  gauges.dialectProven ||= row.dialectProven === '1';
+  gauges.dialectProven ||= row[proofField(config)] !== undefined;
   addCounters(gauges, row);
 }
 

@@ -8,6 +8,7 @@ import { CHUNK_FILES, decodePaths, encodePaths } from './chunk-codec.js';
 import { Commands, type ScriptReply } from './commands.js';
 import { connectForQueue, connectWaiting, disconnect, type QueueConnection } from './connect.js';
 import { encodeDetails } from './detail-codec.js';
+import { type DialectTarget, proofField } from './dialect-proof.js';
 import { decodeEntry, encodeEntry } from './entry.js';
 import { Subscriptions } from './events.js';
 import { STATE_BYTES } from './file-states.js';
@@ -361,12 +362,12 @@ class RedisWorkStore implements WorkStore {
     return until && tries ? { until: Number(until), tries: Number(tries) } : null;
   }
 
-  async isDialectProven(queue: string): Promise<boolean> {
-    return (await this.#commands.redis.hget(this.#commands.keys.cache(queue), 'dialectProven')) === '1';
+  async isDialectProven(queue: string, target: DialectTarget): Promise<boolean> {
+    return (await this.#commands.redis.hexists(this.#commands.keys.cache(queue), proofField(target))) === 1;
   }
 
-  async setDialectProven(queue: string): Promise<void> {
-    await this.#commands.redis.hset(this.#commands.keys.cache(queue), 'dialectProven', '1');
+  async setDialectProven(queue: string, target: DialectTarget): Promise<void> {
+    await this.#commands.redis.hset(this.#commands.keys.cache(queue), proofField(target), '1');
   }
 
   async close(): Promise<void> {

@@ -3,6 +3,7 @@ import type { FileErrorCode } from '../model/errors.js';
 import type { FileResult } from '../model/file-result.js';
 import type { JobState, WebhookEvent } from '../model/words.js';
 import type { QueueConnection } from './connect.js';
+import type { DialectTarget } from './dialect-proof.js';
 import type { TransferWork } from './transfers.js';
 import type { DirectoryRequest, FlushTarget, JobOrigin, TransferTarget } from './types.js';
 
@@ -236,8 +237,9 @@ export interface WorkStore {
   openCircuit(queue: string, code: FileErrorCode, message: string): Promise<CacheHold>;
   /** Null: not held. */
   getHold(queue: string): Promise<CacheHold | null>;
-  isDialectProven(queue: string): Promise<boolean>;
-  setDialectProven(queue: string): Promise<void>;
+  /** Whether this target of the cache has ever shown the hpc-cache dialect; with other addresses it is another one. */
+  isDialectProven(queue: string, target: DialectTarget): Promise<boolean>;
+  setDialectProven(queue: string, target: DialectTarget): Promise<void>;
 
   close(): Promise<void>;
 }

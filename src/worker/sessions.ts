@@ -2,6 +2,7 @@ import type { Logger } from 'pino';
 import type { StartSource } from '../flush/admission.js';
 import { FlushSession, type SessionEvent, type SessionObserver } from '../flush/session.js';
 import type { CacheConfig } from '../model/cache.js';
+import { proofField } from '../store/dialect-proof.js';
 import type { FlushWork, WorkStore } from '../store/work.js';
 import type { CacheSlots, SlotUser } from './slots.js';
 import { Turns } from './turns.js';
@@ -93,7 +94,7 @@ export class SessionPool {
 
   async #openSession(job: FlushWork, config: CacheConfig): Promise<SharedSession> {
     const { store, queue, machineName, onEvent, slots, observer } = this.#options;
-    const dialectProven = await store.isDialectProven(queue);
+    const dialectProven = await store.isDialectProven(queue, config);
     const target = {
       addresses: config.addresses,
       ports: config.ports,
@@ -109,7 +110,7 @@ export class SessionPool {
       starts: this.#starts(),
       ...(observer === undefined ? {} : { observer }),
       onEvent: (event) => {
-        if (event.type === 'dialect-proven') this.#proven();
+        if (event.type === 'dialect-proven') this.#proven(config);
         onEvent(shared, event);
       },
     });
@@ -119,13 +120,14 @@ export class SessionPool {
     return shared;
   }
 
-  /** One session has seen the dialect: it is a property of the cache. */
-  #proven(): void {
+  /** One session has seen the dialect: it is a property of the target, and jobs for an address may bring other ports. */
+  #proven(config: CacheConfig): void {
     const { store, queue, log } = this.#options;
+    const shown = proofField(config);
     this.#forEachOpen((session) => {
-      session.dialectProven = true;
+      if (proofField(session.target) === shown) session.dialectProven = true;
     });
-    store.setDialectProven(queue).catch((error: unknown) => {
+    store.setDialectProven(queue, config).catch((error: unknown) => {
       log.warn({ err: error, queue }, 'that the cache has shown its dialect was not stored');
     });
   }

@@ -5,6 +5,7 @@ import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { startSimulatedCache } from '../../src/sim/server.js';
+import { proofField } from '../../src/store/dialect-proof.js';
 import { Keys, queueName } from '../../src/store/keys.js';
 import { startProgram, testFolder } from '../e2e/processes.js';
 import { startGanesha } from '../support/ganesha.js';
@@ -87,7 +88,11 @@ test('where all is well, every step says so, and the exit status is 0', async (t
   const { address, ports } = await simulated(t);
   const keys = new Keys('writeback');
   const client = redis.client();
-  await client.hset(keys.cache(queueName('shown', false)), 'dialectProven', '1', 'health', 'up');
+  const proof = proofField({
+    addresses: [address],
+    ports: { portmap: ports.portmap, mount: null, nfs: null },
+  });
+  await client.hset(keys.cache(queueName('shown', false)), proof, '1', 'health', 'up');
   await client.hset(keys.cache(queueName('doubtful', false)), 'health', 'up');
   for (const served of ['shown', 'fixed', 'doubtful']) {
     await client.zadd(keys.servers(queueName(served, false)), Date.now() + 60_000, 'worker');

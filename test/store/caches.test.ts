@@ -260,8 +260,18 @@ test('a new queue is told to those who watch', async () => {
 });
 
 test('that a target has shown the dialect is remembered', async () => {
-  assert.equal(await t.work.isDialectProven(NAS_QUEUE), false);
-  await t.work.setDialectProven(NAS_QUEUE);
-  assert.equal(await t.work.isDialectProven(NAS_QUEUE), true);
+  assert.equal(await t.work.isDialectProven(NAS_QUEUE, NAS), false);
+  await t.work.setDialectProven(NAS_QUEUE, NAS);
+  assert.equal(await t.work.isDialectProven(NAS_QUEUE, NAS), true);
   assert.equal((await t.store.getCache('nas')).dialectProven, true);
+  // What took its place under the same name may be a plain server.
+  const moved = [
+    { ...NAS, addresses: ['10.0.0.2'] },
+    { ...NAS, ports: { ...NAS.ports, nfs: 2050 } },
+  ];
+  for (const config of moved) {
+    assert.equal(await t.work.isDialectProven(NAS_QUEUE, config), false);
+    const store = await t.openStore({ caches: [config] });
+    assert.equal((await store.getCache('nas')).dialectProven, false);
+  }
 });
