@@ -61,6 +61,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<RegisterCommand>>> = {
   files: async () => (await import('./cli/files.js')).registerFiles,
   cancel: async () => (await import('./cli/cancel.js')).registerCancel,
   retry: async () => (await import('./cli/retry.js')).registerRetry,
+  deliveries: async () => (await import('./cli/deliveries.js')).registerDeliveries,
   caches: async () => (await import('./cli/caches.js')).registerCaches,
   nodes: async () => (await import('./cli/nodes.js')).registerNodes,
   'flush-file': async () => (await import('./cli/flush-file.js')).registerFlushFile,

@@ -5,6 +5,7 @@ import { API_ERRORS, type ApiErrorCode } from '../model/errors.js';
 import { EXAMPLE_JOB_ID } from '../model/requests.js';
 import type { Access } from '../model/words.js';
 import { PROBLEM_EXAMPLES } from './examples.js';
+import { webhookOperations } from './openapi-webhooks.js';
 import { PROBLEM_TYPE, problem } from './problem.js';
 
 /** The OpenAPI 3.1 document, made from the schemas of the routes and from what they say about themselves. */
@@ -101,8 +102,10 @@ export function openApiOptions(version: string): SwaggerOptions {
     transformObject: (input) => {
       const document = jsonSchemaTransformObject(input) as unknown as {
         paths: Record<string, Record<string, Json>>;
+        webhooks?: Json;
         components: Json;
       };
+      document.webhooks = webhookOperations((schema) => tidy(schema, true));
       document.paths = mapped(document.paths, (methods, path) =>
         mapped(methods, (operation) => finish(path, operation)),
       );

@@ -14,7 +14,15 @@ import { type Answer, parseBody, type ServiceClient } from './service-client.js'
 /** What a submission asks for apart from its files. */
 export type FlushWishes = Pick<
   FlushRequest,
-  'pathsAre' | 'dialect' | 'mode' | 'fileTimeoutSeconds' | 'deadlineSeconds' | 'conflict' | 'labels'
+  | 'pathsAre'
+  | 'dialect'
+  | 'mode'
+  | 'fileTimeoutSeconds'
+  | 'deadlineSeconds'
+  | 'webhook'
+  | 'webhookEvents'
+  | 'conflict'
+  | 'labels'
 >;
 
 interface Directory {

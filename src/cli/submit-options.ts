@@ -1,4 +1,4 @@
-import type { Dialect, FlushMode, PathsAre } from '../model/words.js';
+import type { Dialect, FlushMode, PathsAre, WebhookEvent } from '../model/words.js';
 import { CliError } from './cli-error.js';
 import type { ServiceOptions } from './client-options.js';
 import { EXIT } from './exit-codes.js';
@@ -43,6 +43,8 @@ export interface SubmitOptions extends ServiceOptions, TransferOptions, HookOpti
   label?: string[];
   fileTimeout?: number;
   deadline?: number;
+  webhook?: string;
+  webhookEvent?: WebhookEvent[];
   idempotencyKey?: string;
   join?: boolean;
   wait: boolean;

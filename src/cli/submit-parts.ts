@@ -19,6 +19,8 @@ export function wishesOf(options: SubmitOptions): FlushWishes {
     mode: options.sync ? 'sync' : options.mode,
     fileTimeoutSeconds: options.fileTimeout,
     deadlineSeconds: options.deadline,
+    webhook: options.webhook,
+    webhookEvents: options.webhookEvent,
     conflict: options.join ? 'join' : undefined,
     labels: parseLabels(options.label),
   };

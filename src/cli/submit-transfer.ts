@@ -32,6 +32,8 @@ export async function submitTransfer(
     verify: options.verify ?? false,
     fileTimeoutSeconds: options.fileTimeout,
     deadlineSeconds: options.deadline,
+    webhook: options.webhook,
+    webhookEvents: options.webhookEvent,
     conflict: options.join ? 'join' : undefined,
     labels: parseLabels(options.label),
   };

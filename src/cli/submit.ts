@@ -1,12 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import type { Command } from 'commander';
 import type { Job } from '../model/job.js';
-import { DIALECTS, FLUSH_MODES, PATHS_ARE } from '../model/words.js';
+import { DIALECTS, FLUSH_MODES, PATHS_ARE, WEBHOOK_EVENTS } from '../model/words.js';
 import { CliError } from './cli-error.js';
 import {
   bytes,
   caFileOption,
   choice,
+  choices,
   collect,
   percent,
   seconds,
@@ -75,6 +76,8 @@ export function registerSubmit(program: Command, context: CliContext): void {
     .option('-l, --label <key=value>', 'find the job by it later (repeatable)', collect)
     .addOption(seconds('--file-timeout <time>', 'give a file up this long after it was begun, e.g. 90s, 15m'))
     .addOption(seconds('--deadline <time>', 'give the rest up after this long, e.g. 2h'))
+    .option('--webhook <to>', 'call this endpoint of the service, or this URL, when the job has ended')
+    .addOption(choices('--webhook-event <event>', 'with --webhook: when to call', WEBHOOK_EVENTS))
     .option('--idempotency-key <key>', 'the same key and list again give the same job, not another one')
     .option('--join', 'take part in an identical job that has not ended, instead of making another one')
     .option('--wait', 'wait until the files are written back (the default)', true)

@@ -1,5 +1,6 @@
 import { basename } from 'node:path';
 import { pathText } from '../model/pathname.js';
+import type { WebhookEvent } from '../model/words.js';
 import { CliError } from './cli-error.js';
 import { withQuery } from './client-options.js';
 import { EXIT } from './exit-codes.js';
@@ -14,6 +15,8 @@ export interface TransferWishes {
   verify: boolean;
   fileTimeoutSeconds: number | undefined;
   deadlineSeconds: number | undefined;
+  webhook: string | undefined;
+  webhookEvents: WebhookEvent[] | undefined;
   conflict: 'join' | undefined;
   labels: Record<string, string>;
 }

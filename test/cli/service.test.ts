@@ -9,6 +9,8 @@ import { webhooksConfigSchema } from '../../src/model/webhook.js';
 import { finishAll, NAS, openTestStore, result, type TestStore } from '../store/fixture.js';
 import { runCli } from '../support/cli.js';
 
+const SECRET = `whsec_${Buffer.alloc(32).toString('base64')}`;
+
 /** The client commands against the real API over a real Redis; only the worker is played. */
 describe('the command line and the service understand each other', () => {
   let stored: TestStore;
@@ -22,7 +24,10 @@ describe('the command line and the service understand each other', () => {
       limits: apiLimitsSchema.parse({}),
       caches: [NAS],
       adHoc: adHocSchema.parse({}),
-      webhooks: webhooksConfigSchema.parse({}),
+      webhooks: webhooksConfigSchema.parse({
+        endpoints: [{ name: 'hook', url: 'https://hooks.example.org/', secrets: [SECRET] }],
+        origins: [{ origin: 'https://jobs.example.org', secrets: [SECRET] }],
+      }),
       log: pino({ level: 'silent' }),
       version: '0.0.0-test',
       shuttingDown: () => false,
@@ -152,4 +157,34 @@ describe('the command line and the service understand each other', () => {
       assert.match(run.stderr, /^writeback: .*\n$/);
     });
   }
+
+  test('a webhook is named, refused if the service does not call it, listed and called again', async () => {
+    const asked = ['--webhook', 'hook', '--webhook-event', 'job.ended', '--webhook-event', 'job.started'];
+    const id = await submitted(...asked, '/run/webhook.dat');
+    assert.deepEqual((await stored.store.getJob(id)).webhook, {
+      to: 'hook',
+      events: ['job.started', 'job.ended'],
+    });
+    const byUrl = await submitted('--webhook', 'https://jobs.example.org/t?k=1', '/run/by-url.dat');
+    assert.equal((await stored.store.getJob(byUrl)).webhook?.to, 'https://jobs.example.org');
+    for (const wrong of [
+      'hoook',
+      'https://evil.example.org/',
+      'http://jobs.example.org/',
+      'file:///etc/passwd',
+    ]) {
+      const refused = await runCli(['submit', ...TARGET, '--webhook', wrong, '/run/x.dat'], { url });
+      assert.notEqual(refused.code, 0, wrong);
+      assert.match(refused.stderr, /There is no webhook endpoint|is none of the origins/, wrong);
+    }
+    const none = await runCli(['deliveries', id], { url });
+    assert.deepEqual([none.code, none.stdout.toString()], [0, '']);
+    await stored.store.cancel(id);
+    const listed = await runCli(['deliveries', id], { url });
+    const delivery = id.replace('job_', 'msg_').concat('_ended');
+    assert.match(listed.stdout.toString(), new RegExp(`${delivery} +job.ended +hook +pending +0`));
+    const again = await runCli(['deliveries', id, '--resend', delivery, '--json'], { url });
+    assert.equal(JSON.parse(again.stdout.toString()).state, 'pending');
+    assert.notEqual((await runCli(['deliveries', id, '--resend', 'msg_nope'], { url })).code, 0);
+  });
 });

@@ -2,6 +2,7 @@ import { Readable, Writable } from 'node:stream';
 import { registerCaches } from '../../src/cli/caches.js';
 import { registerCancel } from '../../src/cli/cancel.js';
 import type { CliContext } from '../../src/cli/context.js';
+import { registerDeliveries } from '../../src/cli/deliveries.js';
 import { registerFiles } from '../../src/cli/files.js';
 import { registerJobs } from '../../src/cli/jobs.js';
 import { registerLater } from '../../src/cli/later.js';
@@ -53,6 +54,7 @@ export async function runCli(args: readonly string[], options: CliRunOptions = {
     registerFiles,
     registerCancel,
     registerRetry,
+    registerDeliveries,
     registerCaches,
     registerNodes,
   ]);
