@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { cpus, release } from 'node:os';
+import { cpus, loadavg, release } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
 import { benchCopy } from './copy.js';
@@ -10,13 +10,16 @@ import { benchRaw } from './raw.js';
 import { benchWholePath, PATH_SERVERS, type WholePathResult } from './whole-path.js';
 
 /**
- * `npm run bench [-- --only raw,latency,path,listeners,store,copy] [--files 1000,100000,1000000]`: everything on loopback and in one run, so
- * that the ratios compare like with like. Prints tables as it goes, then what is promised and whether it holds, and all of
- * it as JSON at the end.
+ * `npm run bench [-- --only raw,latency,path,listeners,store,copy] [--files 1000,100000,1000000]`: everything on loopback
+ * and in one run, so that the ratios compare like with like. Prints tables as it goes, then what is promised and whether
+ * it holds, and all of it as JSON at the end. See docs/BENCHMARK.md.
  */
 
 const PARTS = ['raw', 'latency', 'path', 'listeners', 'store', 'copy'];
 
+const STORE_TIMEOUT_MS = 600_000;
+/** A job may have no more. */
+const MOST_FILES = 5_000_000;
 /** More real files would take longer to make than to flush. */
 const MOST_REAL_FILES = 200_000;
 
@@ -27,13 +30,25 @@ const { values } = parseArgs({
   },
 });
 const parts = values.only.split(',');
-for (const part of parts) {
-  if (!PARTS.includes(part))
-    throw new Error(`--only: there is no part "${part}"; there are ${PARTS.join(', ')}`);
-}
+const counts = values.files.split(',').map(Number);
+const unknown = parts.find((part) => !PARTS.includes(part));
+if (unknown !== undefined) usage(`--only: there is no part "${unknown}"; there are ${PARTS.join(', ')}.`);
+if (!counts.every((count) => Number.isSafeInteger(count) && count >= 1 && count <= MOST_FILES))
+  usage(`--files takes whole numbers from 1 to ${MOST_FILES}, separated by commas.`);
 
+const [busy = 0] = loadavg();
+if (busy > cpus().length / 4)
+  console.log(
+    `Other programs use this machine (load average ${busy.toFixed(1)}): the numbers will be worse than they could be.`,
+  );
 const results: BenchResults = {
-  machine: { cpu: cpus()[0]?.model, cores: cpus().length, kernel: release(), node: process.version },
+  machine: {
+    cpu: cpus()[0]?.model,
+    cores: cpus().length,
+    kernel: release(),
+    node: process.version,
+    loadAverageBefore: Number(busy.toFixed(2)),
+  },
 };
 
 if (parts.includes('raw')) {
@@ -69,7 +84,7 @@ if (parts.includes('latency')) {
 
 if (parts.includes('path')) {
   const rows: WholePathResult[] = [];
-  for (const files of values.files.split(',').map(Number)) {
+  for (const files of counts) {
     for (const server of PATH_SERVERS) {
       if (server === 'ganesha' && files > MOST_REAL_FILES) continue;
       const row = await benchWholePath(server, files);
@@ -108,7 +123,9 @@ if (parts.includes('listeners')) {
 if (parts.includes('store')) {
   // In a process of its own, whose memory is then that of the store alone.
   const program = fileURLToPath(new URL('store.js', import.meta.url));
-  const { stdout } = await promisify(execFile)(process.execPath, [program, '1000000', 'durable']);
+  const { stdout } = await promisify(execFile)(process.execPath, [program, '1000000', 'durable'], {
+    timeout: STORE_TIMEOUT_MS,
+  });
   const store = JSON.parse(stdout) as StoreResult;
   results.store = store;
   console.log('\nThe store alone: a million files with names, sizes and times as various as real ones');
@@ -133,3 +150,8 @@ console.table(
   ),
 );
 console.log(`\n${JSON.stringify(results, null, 2)}`);
+
+function usage(message: string): never {
+  console.error(message);
+  process.exit(2);
+}

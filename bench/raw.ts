@@ -17,6 +17,7 @@ const FILES = 5000;
 const IN_FLIGHT = 256;
 const C_WINDOW = 64;
 const ROUNDS = 5;
+const RUN_TIMEOUT_MS = 120_000;
 
 /** Files per second, and how our client compares with libnfs: medians over the rounds. */
 export interface GaneshaResult {
@@ -147,13 +148,15 @@ async function runOurs(at: Place, warmUpFiles: number): Promise<number> {
     'warm-up': warmUpFiles,
   };
   const args = Object.entries(options).flatMap(([option, value]) => [`--${option}`, String(value)]);
-  const { stdout } = await run(process.execPath, [program, ...args]);
+  const { stdout } = await run(process.execPath, [program, ...args], { timeout: RUN_TIMEOUT_MS });
   return filesPerSecondOf(stdout);
 }
 
 async function runLibnfs(program: string, at: Place): Promise<number> {
   const place = [at.host, String(at.mountPort), String(at.nfsPort), at.exportPath];
-  const { stdout } = await run(program, [...place, String(FILES), String(C_WINDOW)]);
+  const { stdout } = await run(program, [...place, String(FILES), String(C_WINDOW)], {
+    timeout: RUN_TIMEOUT_MS,
+  });
   return filesPerSecondOf(stdout);
 }
 

@@ -18,7 +18,7 @@ import {
 
 const PREFIX = 'bench';
 /** More often than a client would, for enough samples. */
-const POLL_EVERY_MS = 25;
+const POLL_EVERY_MS = 50;
 const JOB_TIMEOUT_MS = 900_000;
 
 /** What one job through the service took. */
