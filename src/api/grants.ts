@@ -60,6 +60,7 @@ export function flushGrant(
   };
   return {
     asks: !inExport.isEverything,
+    ...(!inExport.isEverything && { confinedTo: inExport.paths }),
     checkFile: (file, where) => check('path' in file ? file.path : file, where),
     checkDirectory: ({ path }, where) => check(pathBytes(path), where),
   };

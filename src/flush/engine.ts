@@ -1,6 +1,8 @@
 import type { FileError } from '../model/errors.js';
 import type { FileResult } from '../model/file-result.js';
+import { PathScope } from '../model/path-scope.js';
 import type { TerminalFileState } from '../model/words.js';
+import type { Directory } from './directory-cache.js';
 import type { Driven, FlushDriver } from './driver.js';
 import { GIVEN_UP } from './driver.js';
 import { CANCELED, type Ending, endingError, PAST_DEADLINE, untried } from './endings.js';
@@ -9,7 +11,7 @@ import { FileTask, seconds } from './file-task.js';
 import { hpcCacheAsync, hpcCacheSync } from './hpc-cache.js';
 import { OutcomeQueue } from './outcome-queue.js';
 import { PathForms } from './path-forms.js';
-import type { Resolver } from './resolver.js';
+import { ledOut, type Resolver } from './resolver.js';
 import { Retries } from './retries.js';
 import { rfc1813 } from './rfc1813.js';
 import type { FlushSession, SessionRun } from './session.js';
@@ -85,6 +87,7 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FileResult>, Sessi
 
   /** Date.now() for which the alarm is set. */
   #alarmAt = Number.POSITIVE_INFINITY;
+  readonly #scope: PathScope | null;
   readonly #silence: SilenceWatch;
   #awayFault: Fault | null = null;
 
@@ -100,6 +103,7 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FileResult>, Sessi
     this.#options = options;
     this.#signal = signal;
     this.#forms = new PathForms(session.exportPath, options);
+    this.#scope = options.confinedTo === undefined ? null : PathScope.of(options.confinedTo);
     this.#silence = new SilenceWatch(session, options.holdAfterMs);
     this.#driver =
       options.dialect === 'rfc1813' ? rfc1813 : options.mode === 'sync' ? hpcCacheSync : hpcCacheAsync;
@@ -285,6 +289,8 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FileResult>, Sessi
       task.startWalk(now);
       const found = await this.#resolver.file(task.path, task);
       if (task.ended || found instanceof Fault) return found instanceof Fault ? found : GIVEN_UP;
+      const outside = this.#ledOut(task, found.directory);
+      if (outside !== null) return outside;
       task.found(found.handle, found.attributes, found.directory, now);
     }
     if (!task.hasSlot) {
@@ -295,6 +301,13 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FileResult>, Sessi
     }
     task.does('flushing', Date.now());
     return this.#driver.flush(task);
+  }
+
+  /** A link on the way, followed for this file or for one before, shows in the directory that it was found in. */
+  #ledOut({ path, links }: FileTask, directory: Directory): Fault | null {
+    if (this.#scope === null) return null;
+    const above = path.slice(0, Math.max(0, path.lastIndexOf('/')));
+    return links === 0 && directory.path === above ? null : ledOut(this.#scope, directory);
   }
 
   async #waitForSlot(task: FileTask): Promise<void> {

@@ -1,5 +1,6 @@
 import type { FileError } from '../model/errors.js';
 import { endedUntried, type FileResult } from '../model/file-result.js';
+import { PathScope } from '../model/path-scope.js';
 import { pathText } from '../model/pathname.js';
 import {
   type FileHandle,
@@ -18,7 +19,7 @@ import { Fault, statusFault } from './fault.js';
 import { seconds } from './file-task.js';
 import { type GlobFilter, globFilter } from './globs.js';
 import { PathForms, quoted, shown } from './path-forms.js';
-import type { Resolver } from './resolver.js';
+import { ledOut, type Resolver } from './resolver.js';
 import { Retries } from './retries.js';
 import type { FlushSession } from './session.js';
 import type { TargetCalls } from './target-calls.js';
@@ -35,7 +36,7 @@ export interface DirectoryToExpand {
 
 export type ExpandOptions = Pick<
   FlushOptions,
-  'pathsAre' | 'clientMount' | 'fileTimeoutMs' | 'deadlineAt' | 'whenDown' | 'holdAfterMs'
+  'pathsAre' | 'clientMount' | 'confinedTo' | 'fileTimeoutMs' | 'deadlineAt' | 'whenDown' | 'holdAfterMs'
 >;
 
 /** A regular file that was found. `listed` is for `FlushFile`: undefined where the server told no handle with it. */
@@ -220,11 +221,15 @@ class Expansion extends Alarm {
     if (mounted === null) return new Fault('CANCELED', 'mount', 'the session was closed');
     this.#calls = mounted.calls;
     this.#resolver = mounted.resolver(this.#forms);
-    return this.#resolver.directory(relative, {
+    const directory = await this.#resolver.directory(relative, {
       limit: this.#limit(),
       notBefore: Math.max(this.#startedAt, Date.now() - DIRECTORY_AGE_MS),
       links: 0,
     });
+    const { confinedTo } = this.#options;
+    if (confinedTo === undefined || !(directory instanceof Directory) || directory.path === relative)
+      return directory;
+    return ledOut(PathScope.of(confinedTo), directory) ?? directory;
   }
 
   /** Reads the page at `level.next`; names that were seen before are left out of it. */

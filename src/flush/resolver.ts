@@ -1,3 +1,4 @@
+import type { PathScope } from '../model/path-scope.js';
 import { pathBytes, pathText } from '../model/pathname.js';
 import {
   type FileHandle,
@@ -258,6 +259,16 @@ export class Resolver {
     }
     return path;
   }
+}
+
+/** The fault of what lies in a directory to which a symbolic link led, out of those that the caller may touch. */
+export function ledOut(scope: PathScope, { path }: Directory): Fault | null {
+  if (scope.holds(pathBytes(path))) return null;
+  return new Fault(
+    'LINK_NOT_ALLOWED',
+    'resolve',
+    'a symbolic link on the way leads out of the directories that the principal of the job may flush',
+  );
 }
 
 function isStale(status: number): boolean {

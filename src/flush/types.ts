@@ -38,6 +38,11 @@ export interface FlushOptions {
    */
   whenDown: 'wait' | 'hand-back';
   holdAfterMs: number;
+  /**
+   * Directories of the export, which is their root. A file outside of them fails, though a symbolic link below one leads
+   * to it; that the paths themselves lie in them is for the caller to see to. Absent: anywhere in the export.
+   */
+  confinedTo?: readonly string[];
   /** An earlier run may have begun flushes of these files: none is told to have been clean already. */
   begunBefore?: boolean;
 }

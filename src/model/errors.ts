@@ -67,6 +67,10 @@ export const FILE_ERRORS = {
     retryable: false,
     help: 'The path or a symbolic link on it leads out of the export. Name the file through its own export.',
   },
+  LINK_NOT_ALLOWED: {
+    retryable: false,
+    help: 'A symbolic link leads to where the principal of the job may not flush. Name the file by its own path, or have that granted.',
+  },
   NOT_REGULAR: {
     retryable: false,
     help: 'Only regular files can be written back, not devices, FIFOs or sockets.',

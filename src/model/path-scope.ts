@@ -1,3 +1,5 @@
+import { pathBytes, pathText } from './pathname.js';
+
 /** Which paths lie below some directories, decided by their bytes and without looking at any file. */
 
 /** Bytes as text of one character each, so that they can be compared as text. */
@@ -17,7 +19,7 @@ function componentsOf(text: string): string[] | null {
 
 /** A directory as text of its bytes, without slashes at either end; '' is the root. */
 function directoryText(path: string): string {
-  return (componentsOf(bytesText(Buffer.from(path))) ?? []).join('/');
+  return (componentsOf(bytesText(pathBytes(path))) ?? []).join('/');
 }
 
 /** What of `path` lies below `directory`, or null; both without slashes at either end. '' for the directory itself. */
@@ -38,6 +40,11 @@ export class PathScope {
   /** @param paths absolute, without `..` */
   static of(paths: readonly string[]): PathScope {
     return new PathScope(paths.map(directoryText));
+  }
+
+  /** What `of` takes. */
+  get paths(): string[] {
+    return this.#directories.map((directory) => `/${pathText(Buffer.from(directory, 'latin1'))}`);
   }
 
   get isEmpty(): boolean {

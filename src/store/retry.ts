@@ -64,7 +64,7 @@ export async function retryJob(
       if (directory) check?.checkDirectory(directory, `/directories/${index}`);
     }
     return await intake.commit({
-      ...meta,
+      ...(check ? confinedBy(meta, check) : meta),
       directories: [...again.indices].flatMap((index) => again.requests[index] ?? []),
       parentJobId: id,
     });
@@ -72,6 +72,12 @@ export async function retryJob(
     await intake.abort();
     throw error;
   }
+}
+
+/** What its owner may flush now, and not what that was once. */
+function confinedBy<Meta extends object>(meta: Meta, { confinedTo }: FileCheck): Meta {
+  const { confinedTo: _, ...rest } = meta as Meta & { confinedTo?: string[] };
+  return { ...rest, ...(confinedTo && { confinedTo }) } as Meta;
 }
 
 interface DirectoriesAgain {

@@ -33,6 +33,11 @@ export interface FlushTarget {
   /** Set only for an address named by a request; a configured cache is looked up by name whenever it is used. */
   adHocCache: CacheConfig | null;
   export: string;
+  /**
+   * Directories of the export, which is their root: a link that leads out of them is not followed. Absent: they are all
+   * that the export has.
+   */
+  confinedTo?: string[];
   options: FlushJobOptions;
 }
 
@@ -90,6 +95,8 @@ export interface FileCheck {
   /** `where` is a pointer, or `line 17`. */
   checkFile(file: Uint8Array | FileEntry, where: string): void;
   checkDirectory(directory: DirectoryRequest, where: string): void;
+  /** Of a flush: see FlushTarget. */
+  readonly confinedTo?: string[];
 }
 
 export interface CommitOptions {

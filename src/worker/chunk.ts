@@ -37,6 +37,7 @@ export function flushOptions(job: FlushWork, holdAfterMs: number): FlushOptions 
     deadlineAt: job.deadlineAt,
     whenDown: 'hand-back',
     holdAfterMs,
+    ...(job.confinedTo !== undefined && { confinedTo: job.confinedTo }),
   };
 }
 

@@ -118,6 +118,33 @@ describe('only regular files', () => {
 });
 
 describe('symbolic links', () => {
+  it('that lead out of the directories a job is confined to are not followed, nor once another job has', async () => {
+    const nfs = new MemoryExport()
+      .file('alice/a', 'alice/sub/b', 'bob/secret', 'bob/deep/c')
+      .link('alice/stolen', '../bob/secret')
+      .link('alice/theirs', '../bob')
+      .link('alice/sub/far', '/NAS/bob/deep')
+      .link('alice/mine', 'sub');
+    const session = await openOn(nfs);
+    const inside = ['/alice/a', '/alice/sub/b', '/alice/mine/b'];
+    const outside = ['/alice/stolen', '/alice/theirs/secret', '/alice/theirs/deep/c', '/alice/sub/far/c'];
+    const confined = { confinedTo: ['/alice'] };
+    const codes = async (options: { confinedTo?: string[] }) =>
+      (await flushAll(session, [...inside, ...outside], options)).map(({ path, lastError }) => [
+        path,
+        lastError?.code ?? 'ok',
+      ]);
+    const expected = [
+      ...inside.map((path) => [path, 'ok']),
+      ...outside.map((path) => [path, 'LINK_NOT_ALLOWED']),
+    ];
+    assert.deepEqual((await codes(confined)).sort(), expected.sort());
+    // The session knows these directories from now on, by the names that lead over the links.
+    assert.ok((await codes({})).every(([, code]) => code === 'ok'));
+    assert.deepEqual((await codes(confined)).sort(), expected.sort());
+    await session.close();
+  });
+
   it('within the export are followed, of files and of directories', async () => {
     const nfs = new MemoryExport()
       .file('data/run5/out', 'data/top', 'top')

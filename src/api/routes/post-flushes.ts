@@ -92,6 +92,7 @@ export function postFlushes(context: RouteContext) {
     const target = await context.targets.resolve({ ...body, dialect: body.dialect });
     const job = newJob(target, body, directories, body.labels ?? {});
     const grant = flushGrant(request.principal, job, job.options);
+    if (grant.confinedTo) job.confinedTo = grant.confinedTo;
     unchecked?.check(grant);
     directories.forEach((directory, i) => {
       grant.checkDirectory(directory, `/directories/${i}/path`);
@@ -109,6 +110,7 @@ export function postFlushes(context: RouteContext) {
     const labels = labelsOf(query.label ?? [], limits);
     const job = newJob(target, query, [], labels);
     const grant = flushGrant(request.principal, job, job.options);
+    if (grant.confinedTo) job.confinedTo = grant.confinedTo;
     const ndjson = arriving.mediaType === NDJSON_TYPE;
     const reader = ndjson
       ? new NdjsonListReader(limits.pathBytes)
