@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { chmod, chown, mkdir, mkdtemp, readdir, realpath, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -182,21 +182,44 @@ describe('writeback submit --epilog', () => {
     assert.deepEqual(bodies(started), []);
   });
 
-  test('as root it reads a list with the rights of its user, and no other', {
+  test('as root it reads a list with the rights of its user, who can neither read its token nor trace it', {
     skip: process.getuid?.() !== 0,
   }, async () => {
-    const [notes, started] = [await temporaryFolder(), await service()];
+    const notes = await temporaryFolder();
     await chmod(notes, 0o1777);
-    const [job, hidden] = [join(notes, 'slurm-c1-42'), join(notes, 'hidden')];
+    const [job, hidden, token] = ['slurm-c1-42', 'hidden', 'token'].map((name) => join(notes, name)) as [
+      string,
+      string,
+      string,
+    ];
+    await writeFile(token, 'wbt_secret', { mode: 0o600 });
     await mkdir(join(hidden, 'slurm-c1-42'), { recursive: true });
     await chmod(hidden, 0o700);
     await mkdir(job);
     await writeFile(join(job, 'x.list'), '/mine\0');
     for (const path of [job, join(job, 'x.list')]) await chown(path, 65_534, 65_534);
+
+    let pid = 0;
+    const readable: (number | null)[] = [];
+    const started = await service((nth) => {
+      if (nth > 1) return null;
+      const asUser = { uid: 65_534, gid: 65_534 };
+      readable.push(spawnSync('cat', [`/proc/${pid}/environ`], asUser).status);
+      readable.push(spawnSync('cat', ['/proc/self/environ'], asUser).status);
+      // The second try has the token still.
+      return problemOf(503, 'UNAVAILABLE', 'Restarting.');
+    });
     const options = ['submit', '--epilog', '--later', '--as', '65534:65534', ...TARGET];
     const asRoot = async (folder: string): Promise<string> => {
-      const env = { PATH: process.env.PATH, WRITEBACK_URL: started.url, WRITEBACK_NOTES: folder, ...IN_JOB };
+      const env = {
+        PATH: process.env.PATH,
+        WRITEBACK_URL: started.url,
+        WRITEBACK_TOKEN_FILE: token,
+        WRITEBACK_NOTES: folder,
+        ...IN_JOB,
+      };
       const child = spawn(process.execPath, [MAIN, ...options], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+      pid = child.pid as number;
       let said = '';
       for (const stream of [child.stdout, child.stderr]) {
         stream.on('data', (data) => {
@@ -207,8 +230,10 @@ describe('writeback submit --epilog', () => {
       return `${code} ${said}`;
     };
     assert.equal(await asRoot(notes), '0 f1\n');
+    assert.deepEqual(readable, [1, 0]);
     assert.match(await asRoot(hidden), /^0 writeback: Cannot use the lists in .*permission denied/i);
-    assert.deepEqual(bodies(started), ['/mine\0']);
+    assert.deepEqual(bodies(started), ['/mine\0', '/mine\0']);
+    assert.ok(started.requests.every(({ headers }) => headers.authorization === 'Bearer wbt_secret'));
   });
 });
 

@@ -6,7 +6,7 @@ import type { Job } from '../../src/model/job.js';
 import { isTerminalJobState } from '../../src/model/words.js';
 import { type SimulatedCache, startSimulatedCache } from '../../src/sim/server.js';
 import { startRedis, type TestRedis } from '../support/redis.js';
-import { Slurm, whyNoSlurm } from '../support/slurm.js';
+import { exampleConf, Slurm, whyNoSlurm } from '../support/slurm.js';
 import { cacheAt, type Owner, type ServiceProcess, startService, until } from './processes.js';
 
 const skip = await whyNoSlurm();
@@ -64,17 +64,15 @@ describe('Slurm', { skip: skip ?? false }, () => {
     return started;
   }
 
-  /** As docs/INTEGRATIONS.md has it: every hook is the user of its batch job. */
-  function tellHooks(url: string, options = ''): Promise<void> {
-    return slurm.configureHooks([
+  /** Every hook is the user of its batch job. */
+  async function tellHooks(url: string, options = ''): Promise<void> {
+    await slurm.configureHooks([
       // A Slurm that is not in /etc/slurm.
       `SLURM_CONF=${slurm.folder}/slurm.conf`,
       `WRITEBACK_URL=${url}`,
       `WRITEBACK_NOTES='${notes}'`,
       `WRITEBACK_SUBMIT_OPTIONS='--cache sim --export /cache --paths-are client ${options}'`,
-      'WRITEBACK_TOKEN=$(scontrol token username="$SLURM_JOB_USER" lifespan=300)',
-      // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the shell's.
-      'WRITEBACK_TOKEN=${WRITEBACK_TOKEN#SLURM_JWT=}',
+      ...(await exampleConf('WRITEBACK_TOKEN')),
     ]);
   }
 
@@ -194,6 +192,18 @@ writeback submit --wait --cache sim --export /cache line.dat`,
         batch('#BB_LUA writeback cache=sim exprt=/cache file=/x\ntrue'),
         /writeback directive: not understood: exprt=\/cache/,
       );
+    });
+
+    test('a file that fails keeps the job in its stage-out, with the reason, until scancel --hurry', async () => {
+      const job = await batch('#BB_LUA writeback cache=sim export=/cache file=/never-written.dat\ntrue');
+      await until('the stage-out has failed', async () => {
+        return /SystemComment=.*0 of 1 file written back/.test(
+          await slurm.command('scontrol', 'show', 'job', job),
+        );
+      });
+      assert.equal(await slurm.stateOf(job), 'STAGE_OUT');
+      await slurm.command('scancel', '--hurry', job);
+      await slurm.untilState(job, 'COMPLETED');
     });
   });
 

@@ -44,6 +44,14 @@ export async function whyNoSlurm(): Promise<string | null> {
   return null;
 }
 
+/** The lines of hook.conf.example that set a variable and are commented out there, as an administrator takes them. */
+export async function exampleConf(variable: string): Promise<string[]> {
+  const example = await readFile(join(ROOT, 'integrations/hook.conf.example'), 'utf8');
+  const lines = example.split('\n').filter((line) => line.startsWith(`#${variable}=`));
+  assert.ok(lines.length > 0);
+  return lines.map((line) => line.slice(1));
+}
+
 export class Slurm {
   readonly folder: string;
   readonly #env: Record<string, string>;
