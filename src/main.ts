@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { constants, hostname } from 'node:os';
 import { resolve } from 'node:path';
+import type { Logger } from 'pino';
 import { CliError } from './cli/cli-error.js';
 import type { CliContext } from './cli/context.js';
 import type { DoctorCommandOptions, DoctorLine } from './cli/doctor.js';
@@ -21,8 +22,11 @@ import type { Service } from './serve.js';
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 const stop = new AbortController();
+/** What SIGHUP asks for where it does not end the command. */
+let reload: (() => void) | null = null;
 for (const signal of SIGNALS) {
   process.on(signal, () => {
+    if (signal === 'SIGHUP' && reload !== null) return reload();
     if (stop.signal.aborted) process.exit(128 + constants.signals[signal]);
     stop.abort(signal);
   });
@@ -164,7 +168,12 @@ async function serve(
     }
   }
 
+  let reloading = Promise.resolve();
+  reload = () => {
+    reloading = reloading.then(() => reloadConfig(service, () => readConfig(options, env), log));
+  };
   if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve));
+  reload = null;
   log.info({ signal: signal.reason }, 'ending');
   // Nothing may keep it: a Redis that is away, a file system that hangs.
   setTimeout(() => {
@@ -174,6 +183,19 @@ async function serve(
   const inOrder = await service.close();
   log.info({ inOrder }, 'ended');
   return inOrder ? EXIT.succeeded : EXIT.error;
+}
+
+/** A configuration that is not valid changes nothing. Never rejects. */
+async function reloadConfig(service: Service, read: () => Promise<Config>, log: Logger): Promise<void> {
+  try {
+    const { live, atRestart } = service.reconfigure(await read());
+    log.info({ live, atRestart }, 'the configuration was read again');
+    if (atRestart.length > 0)
+      log.warn(`Changed, but in force only after a restart: ${atRestart.join(', ')}.`);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    log.error(`The configuration was not read again, and nothing has changed: ${why}`);
+  }
 }
 
 /** What `writeback token` needs of the configuration, if there is one. */

@@ -8,11 +8,13 @@ import { Authenticator } from './access/authenticator.js';
 import { openTls, type TlsCertificates } from './access/tls.js';
 import { buildApp } from './api/app.js';
 import { type DashboardFile, readDashboard } from './api/dashboard.js';
+import { Targets } from './api/target.js';
 import { type Config, ConfigError } from './config.js';
 import { listenForScrapes } from './metrics/listener.js';
 import { ServiceMetrics } from './metrics/service-metrics.js';
 import { hasCredentials } from './model/access.js';
 import type { Role } from './model/words.js';
+import { type ConfigChanges, configChanges } from './reconfiguration.js';
 import type { RedisTarget } from './store/connect.js';
 import { type DeliveryStore, openDeliveryStore } from './store/delivery-store.js';
 import { type EmbeddedRedis, startEmbeddedRedis } from './store/embedded-redis.js';
@@ -49,6 +51,8 @@ export interface Service {
   readonly metricsUrl: string | null;
   /** The Redis it works with, as the end of a sentence. */
   readonly redis: string;
+  /** Takes from a changed configuration what can be in force at once. */
+  reconfigure(config: Config): ConfigChanges;
   /**
    * Ends it in order: refuses new work, lets flushes under way end within their grace time, gives the rest back to the
    * queue, answers what is being asked, closes the store, and last the private Redis. Never rejects.
@@ -93,6 +97,8 @@ export async function startService(settings: ServeSettings): Promise<Service> {
 
 class RunningService implements Service {
   readonly #settings: ServeSettings;
+  /** In force. */
+  #config: Config;
   url: string | null = null;
   metricsUrl: string | null = null;
   redis = '';
@@ -112,10 +118,12 @@ class RunningService implements Service {
   #deliverer: Deliverer | null = null;
   #authenticator: Authenticator | null = null;
   #tls: TlsCertificates | null = null;
+  #targets: Targets | null = null;
   #app: ReturnType<typeof buildApp> | null = null;
 
   constructor(settings: ServeSettings) {
     this.#settings = settings;
+    this.#config = settings.config;
   }
 
   async start(): Promise<void> {
@@ -152,6 +160,28 @@ class RunningService implements Service {
     } else {
       await this.#startScrapes();
     }
+  }
+
+  reconfigure(config: Config): ConfigChanges {
+    const { log } = this.#settings;
+    const changes = configChanges(this.#config, config);
+    log.level = config.log.level;
+    this.#targets?.reconfigure(config.caches, config.adHoc);
+    this.#jobStore?.reconfigure(config.caches);
+    this.#gauges?.reconfigure(config.caches);
+    this.#worker?.reconfigure(config.caches);
+    this.#authenticator?.reconfigure(config.access);
+    // What needs a restart is told again until there was one.
+    const { caches, adHoc, log: logging, access } = config;
+    const { principals, unknownPrincipals } = access;
+    this.#config = {
+      ...this.#config,
+      caches,
+      adHoc,
+      log: logging,
+      access: { ...this.#config.access, principals, unknownPrincipals },
+    };
+    return changes;
   }
 
   close(): Promise<boolean> {
@@ -283,11 +313,12 @@ class RunningService implements Service {
     this.#jobStore = store;
     const { limits, caches, adHoc, webhooks, http, access } = config;
     const authenticator = this.#authenticator;
+    const targets = new Targets(caches, adHoc);
+    this.#targets = targets;
     const app = buildApp({
       store,
       limits,
-      caches,
-      adHoc,
+      targets,
       webhooks,
       log,
       version,

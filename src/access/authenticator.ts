@@ -20,20 +20,28 @@ export interface AuthenticatorOptions {
 }
 
 export class Authenticator {
-  readonly #principals: ReadonlyMap<string, Grants>;
-  readonly #unknown: Grants | null;
+  #principals: ReadonlyMap<string, Grants> = new Map();
+  #unknown: Grants | null = null;
   readonly #tokens: WatchedFiles<Map<string, StoredToken>> | null;
   readonly #jwt: JwtVerifiers;
 
   private constructor(
-    { principals, unknownPrincipals }: AccessConfig,
+    access: AccessConfig,
     tokens: WatchedFiles<Map<string, StoredToken>> | null,
     jwt: JwtVerifiers,
   ) {
-    this.#principals = new Map(principals.map(({ name, ...grants }) => [name, grants]));
-    this.#unknown = unknownPrincipals;
     this.#tokens = tokens;
     this.#jwt = jwt;
+    this.reconfigure(access);
+  }
+
+  /** What principals may from now on. Where credentials come from stays as it was. */
+  reconfigure({
+    principals,
+    unknownPrincipals,
+  }: Pick<AccessConfig, 'principals' | 'unknownPrincipals'>): void {
+    this.#principals = new Map(principals.map(({ name, ...grants }) => [name, grants]));
+    this.#unknown = unknownPrincipals;
   }
 
   /** Null: no credential is configured. @throws {Error} for the operator, if a file cannot be used */

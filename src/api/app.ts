@@ -48,7 +48,6 @@ import { readyz } from './routes/readyz.js';
 import { resumeCache } from './routes/resume-cache.js';
 import { resumeNode } from './routes/resume-node.js';
 import { retryJob } from './routes/retry-job.js';
-import { Targets } from './target.js';
 import { Waiters } from './waiters.js';
 
 /** JSON bodies of everything but POST /v1/flushes and /v1/transfers. */
@@ -68,7 +67,6 @@ export function buildApp(deps: ApiDeps): FastifyInstance {
     ...deps,
     waiters: new Waiters(limits.waiters),
     feed: new JobFeed(deps.store, deps.log),
-    targets: new Targets(deps.caches, deps.adHoc, deps.lookup),
   };
   const options: FastifyHttpOptions<Server> = {
     loggerInstance: deps.log as FastifyBaseLogger,

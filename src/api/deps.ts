@@ -2,8 +2,7 @@ import type { TlsOptions } from 'node:tls';
 import type { FastifyReply, FastifyRequest, HTTPMethods, RouteOptions } from 'fastify';
 import type { Logger } from 'pino';
 import type { z } from 'zod';
-import type { CacheConfig } from '../model/cache.js';
-import type { AdHocConfig, ApiLimits } from '../model/limits.js';
+import type { ApiLimits } from '../model/limits.js';
 import type { Principal } from '../model/principal.js';
 import type { WebhooksConfig } from '../model/webhook.js';
 import type { Access } from '../model/words.js';
@@ -11,14 +10,14 @@ import type { JobStore } from '../store/types.js';
 import type { DashboardFile } from './dashboard.js';
 import type { JobFeed } from './job-feed.js';
 import type { OperationDocs } from './openapi.js';
-import type { Lookup, Targets } from './target.js';
+import type { Targets } from './target.js';
 import type { Waiters } from './waiters.js';
 
 export interface ApiDeps {
   store: JobStore;
   limits: ApiLimits;
-  caches: readonly CacheConfig[];
-  adHoc: AdHocConfig;
+  /** The caches that requests may name. */
+  targets: Targets;
   webhooks: WebhooksConfig;
   log: Logger;
   /** Of the product; shown by /healthz and in the OpenAPI document. */
@@ -35,8 +34,6 @@ export interface ApiDeps {
   tls?: TlsOptions;
   /** Absent: no credential is configured, and every caller is the local principal. */
   authenticate?: Authenticate;
-  /** Default: the system's resolver (dns.lookup). */
-  lookup?: Lookup;
 }
 
 /**

@@ -3,6 +3,7 @@ import { type ApiLimits, adHocSchema, apiLimitsSchema } from '../model/limits.js
 import { webhooksConfigSchema } from '../model/webhook.js';
 import type { JobStore } from '../store/types.js';
 import { buildApp } from './app.js';
+import { Targets } from './target.js';
 
 export interface OpenApiDocument {
   document: Record<string, unknown>;
@@ -21,8 +22,7 @@ export async function openApiDocument(options: {
     // Routes are only described here; none is ever called.
     store: {} as JobStore,
     limits: options.limits ?? apiLimitsSchema.parse({}),
-    caches: [],
-    adHoc: adHocSchema.parse({}),
+    targets: new Targets([], adHocSchema.parse({})),
     webhooks: webhooksConfigSchema.parse({}),
     log: pino({ level: 'silent' }),
     version: options.version,

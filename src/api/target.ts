@@ -34,16 +34,21 @@ const HOST_NAME = /^(?!-)[A-Za-z0-9_-]{1,63}(\.(?!-)[A-Za-z0-9_-]{1,63})*\.?$/;
 
 /** Knows the configured caches and which other addresses a request may name. */
 export class Targets {
-  readonly #caches: readonly CacheConfig[];
-  readonly #adHoc: AdHocConfig;
-  readonly #allowed: BlockList;
+  #caches: readonly CacheConfig[] = [];
+  #adHoc!: AdHocConfig;
+  #allowed = new BlockList();
   readonly #lookup: Lookup;
   readonly #lookups = new Map<string, Promise<LookupAddress[]>>();
 
   constructor(caches: readonly CacheConfig[], adHoc: AdHocConfig, lookup: Lookup = lookupAll) {
+    this.#lookup = lookup;
+    this.reconfigure(caches, adHoc);
+  }
+
+  /** For the requests from now on. */
+  reconfigure(caches: readonly CacheConfig[], adHoc: AdHocConfig): void {
     this.#caches = caches;
     this.#adHoc = adHoc;
-    this.#lookup = lookup;
     this.#allowed = new BlockList();
     for (const network of adHoc.networks) {
       const [address = '', prefix = ''] = network.split('/');

@@ -23,7 +23,8 @@ On a node whose files are to be copied, an agent (agent.sourceRoots and agent.de
   writeback serve --role agent --node n042 --redis-url redis://redis.example.org
 
 It logs JSON lines to standard error, and ends with SIGTERM or SIGINT: flushes under way may end first, a second
-signal ends it at once.`;
+signal ends it at once. With SIGHUP it reads its configuration again: caches, adHoc, log.level and principals change
+at once, the rest with the next start.`;
 
 /**
  * `writeback serve`.

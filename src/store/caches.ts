@@ -22,11 +22,15 @@ interface KnownCache {
 export class Caches {
   readonly #commands: Commands;
   readonly #queues: Queues;
-  readonly #configured: readonly CacheConfig[];
+  #configured: readonly CacheConfig[];
 
   constructor(commands: Commands, queues: Queues, configured: readonly CacheConfig[]) {
     this.#commands = commands;
     this.#queues = queues;
+    this.#configured = configured;
+  }
+
+  reconfigure(configured: readonly CacheConfig[]): void {
     this.#configured = configured;
   }
 

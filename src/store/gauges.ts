@@ -50,6 +50,8 @@ export interface GaugeReader {
   caches(): Promise<CacheGauges[]>;
   /** One small read per node. @throws {BrokerError} STORE_UNAVAILABLE */
   nodes(): Promise<NodeGauges[]>;
+  /** The configured caches from now on. */
+  reconfigure(caches: readonly CacheConfig[]): void;
   close(): void;
 }
 
@@ -63,6 +65,7 @@ export function openGaugeReader(options: StoreOptions & { caches: readonly Cache
     new Keys(options.keyPrefix),
   );
   const { redis, keys } = commands;
+  let configured = options.caches;
 
   async function store(): Promise<StoreGauges> {
     const askedAt = performance.now();
@@ -76,7 +79,7 @@ export function openGaugeReader(options: StoreOptions & { caches: readonly Cache
   }
 
   async function caches(): Promise<CacheGauges[]> {
-    const wanted = options.caches.map((config) => ({
+    const wanted = configured.map((config) => ({
       queue: queueName(config.name, false),
       name: config.name as string | null,
       config,
@@ -113,6 +116,9 @@ export function openGaugeReader(options: StoreOptions & { caches: readonly Cache
   return {
     store,
     caches: () => guarded(caches),
+    reconfigure: (wanted) => {
+      configured = wanted;
+    },
     nodes: () => guarded(() => readNodeGauges(commands, Date.now())),
     close: () => disconnect(redis),
   };

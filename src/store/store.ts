@@ -119,6 +119,7 @@ export async function openJobStore(options: JobStoreOptions): Promise<JobStore> 
     listCaches: () => guarded(() => caches.list()),
     getCache: (name) => guarded(() => caches.get(name)),
     cacheHistory: (name) => guarded(() => caches.history(name)),
+    reconfigure: (configured) => caches.reconfigure(configured),
     limitCache: (name, change) => guarded(() => caches.setLimits(name, change)),
     pauseCache: (name, reason) => guarded(() => caches.setPaused(name, true, reason)),
     resumeCache: (name) => guarded(() => caches.setPaused(name, false, '')),

@@ -211,6 +211,8 @@ export interface JobStore {
   /** The last hour, minute by minute. */
   cacheHistory(name: string): Promise<CacheHistory>;
   pauseCache(name: string, reason: string): Promise<Cache>;
+  /** The configured caches from now on. */
+  reconfigure(caches: readonly CacheConfig[]): void;
   /**
    * Limits in place of the configured ones, for every worker, within seconds.
    * @param change what is not in it stays as it is; null: back to the configuration

@@ -174,10 +174,11 @@ export class CacheWorker {
     return { cache: this.#measuredAs, itemsInHand: this.#items.size, ...this.#slots.load };
   }
 
-  /** A request named the same address with other settings. */
+  /** The configuration changed, or a request named the same address with other settings. */
   set config(config: CacheConfig) {
     this.#config = config;
     this.#slots.configured = config.limits;
+    this.#breaker.faults = config.breakerFaults;
   }
 
   endJob(jobId: string, why: 'canceled' | 'expired'): void {

@@ -20,12 +20,18 @@ export interface CircuitBreakerOptions {
  */
 export class CircuitBreaker {
   readonly #options: CircuitBreakerOptions;
+  #faults: number | null;
   #inRow = 0;
   #open = false;
   #trial = false;
 
   constructor(options: CircuitBreakerOptions) {
     this.#options = options;
+    this.#faults = options.faults;
+  }
+
+  set faults(faults: number | null) {
+    this.#faults = faults;
   }
 
   /** The store says whether the circuit is open: what runs nevertheless is a trial, and one file that fails ends it. */
@@ -56,11 +62,10 @@ export class CircuitBreaker {
   }
 
   #fault(code: FileErrorCode, message: string): void {
-    const { faults, onOpen } = this.#options;
-    if (faults === null || this.#open || !STORAGE_FAULTS.has(code)) return;
+    if (this.#faults === null || this.#open || !STORAGE_FAULTS.has(code)) return;
     this.#inRow++;
-    if (!this.#trial && this.#inRow < faults) return;
+    if (!this.#trial && this.#inRow < this.#faults) return;
     this.#open = true;
-    onOpen(code, message);
+    this.#options.onOpen(code, message);
   }
 }

@@ -25,10 +25,14 @@ export class FlushWorker {
   readonly #connection: QueueConnection;
   readonly #unwatch: (() => void)[] = [];
   readonly #heartbeat: NodeJS.Timeout;
+  #configured: readonly CacheConfig[];
+  /** As last told by the store. */
+  #queues: QueueEntry[] = [];
   #closing: Promise<boolean> | null = null;
 
   constructor(options: WorkerOptions) {
     this.#options = options;
+    this.#configured = options.caches;
     this.#connection = options.store.newConnection();
     this.#tellOutages(this.#connection.redis);
     this.#unwatch.push(
@@ -39,6 +43,25 @@ export class FlushWorker {
     );
     this.#heartbeat = setInterval(() => this.#show(), HEARTBEAT_MS);
     this.#show();
+  }
+
+  /**
+   * The configured caches from now on. Files in hand end as they began; what a cache is and bears holds for the chunks
+   * taken up after this.
+   */
+  reconfigure(caches: readonly CacheConfig[]): void {
+    const kept = new Set(caches.map(({ name }) => name));
+    const left = this.#configured.filter(({ name }) => !kept.has(name));
+    this.#configured = caches;
+    this.#unknown.clear();
+    this.#serve(this.#queues);
+    this.#show();
+    const { store, workerId, log } = this.#options;
+    for (const { name } of left) {
+      store.serves(queueName(name, false), workerId, false).catch((error: unknown) => {
+        log.debug({ err: error, cache: name }, 'the store was not told that this worker left a cache');
+      });
+    }
   }
 
   get chunksInHand(): number {
@@ -97,8 +120,8 @@ export class FlushWorker {
 
   /** Tells that this worker is there, also for configured caches that no job was ever for, or that it leaves. Never rejects. */
   async #tellServed(present: boolean): Promise<void> {
-    const { store, caches, workerId, log } = this.#options;
-    const configured = caches.map(({ name }) => queueName(name, false));
+    const { store, workerId, log } = this.#options;
+    const configured = this.#configured.map(({ name }) => queueName(name, false));
     const addresses = [...this.#caches.keys()].filter((queue) => !configured.includes(queue));
     try {
       await Promise.all([
@@ -111,23 +134,28 @@ export class FlushWorker {
   }
 
   #serve(queues: QueueEntry[]): void {
+    this.#queues = queues;
     if (this.#closing !== null) return;
     const present = new Set(queues.map(({ queue }) => queue));
-    for (const [queue, cache] of this.#caches) {
-      if (present.has(queue)) continue;
-      this.#caches.delete(queue);
-      void cache
-        .drain(0)
-        .then(() => cache.handBack())
-        .then(() => cache.close());
-    }
+    for (const queue of this.#caches.keys()) if (!present.has(queue)) this.#leave(queue);
     for (const entry of queues) if (entry.kind === 'cache') this.#serveQueue(entry);
   }
 
+  /** What is in hand of it goes back to its queue. */
+  #leave(queue: string): void {
+    const cache = this.#caches.get(queue);
+    this.#caches.delete(queue);
+    void cache
+      ?.drain(0)
+      .then(() => cache.handBack())
+      .then(() => cache.close());
+  }
+
   #serveQueue(entry: CacheQueue & { queue: string }): void {
-    const { caches, log, ...rest } = this.#options;
-    const config = entry.adHocCache ?? caches.find(({ name }) => name === entry.cache);
+    const { log, ...rest } = this.#options;
+    const config = entry.adHocCache ?? this.#configured.find(({ name }) => name === entry.cache);
     if (config === undefined) {
+      this.#leave(entry.queue);
       if (!this.#unknown.has(entry.queue)) {
         log.warn(
           { cache: entry.cache },

@@ -3,6 +3,7 @@ import { after, before, describe, test } from 'node:test';
 import type { FastifyInstance } from 'fastify';
 import { pino } from 'pino';
 import { buildApp } from '../../src/api/app.js';
+import { Targets } from '../../src/api/target.js';
 import { type Job, type JobFile, jobSchema } from '../../src/model/job.js';
 import { adHocSchema, apiLimitsSchema } from '../../src/model/limits.js';
 import { webhooksConfigSchema } from '../../src/model/webhook.js';
@@ -22,8 +23,7 @@ describe('the command line and the service understand each other', () => {
     app = buildApp({
       store: stored.store,
       limits: apiLimitsSchema.parse({}),
-      caches: [NAS],
-      adHoc: adHocSchema.parse({}),
+      targets: new Targets([NAS], adHocSchema.parse({})),
       webhooks: webhooksConfigSchema.parse({
         endpoints: [{ name: 'hook', url: 'https://hooks.example.org/', secrets: [SECRET] }],
         origins: [{ origin: 'https://jobs.example.org', secrets: [SECRET] }],

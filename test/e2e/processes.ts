@@ -18,6 +18,9 @@ export interface ServiceProcess {
   readonly pid: number;
   /** '' for a worker. */
   readonly url: string;
+  readonly configFile: string;
+  /** What stands in it at first. */
+  readonly config: Record<string, unknown>;
   /** What it logged so far. */
   log(): string;
   kill(signal: NodeJS.Signals): void;
@@ -43,11 +46,14 @@ export async function startService(
 ): Promise<ServiceProcess> {
   const folder = await testFolder(t);
   const file = join(folder, 'config.yaml');
-  await writeFile(file, JSON.stringify({ http: { port: 0 }, dataDir: join(folder, 'data'), ...config }));
+  const whole = { http: { port: 0 }, dataDir: join(folder, 'data'), ...config };
+  await writeFile(file, JSON.stringify(whole));
   const { child, log, ended } = startProgram(t, ['serve', '--config', file, ...args]);
   const ready = await firstLine(child, ended, log);
   return {
     pid: child.pid as number,
+    configFile: file,
+    config: whole,
     url: /http:\/\/[^\s/]+/.exec(ready)?.[0] ?? '',
     log,
     kill: (signal) => child.kill(signal),

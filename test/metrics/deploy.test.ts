@@ -51,6 +51,7 @@ async function exported(): Promise<Map<string, Family>> {
       store: async () => ({ ok: true, roundTripMs: 1, warnings: 0 }),
       caches: async () => [gauges],
       nodes: async () => [node],
+      reconfigure() {},
       close() {},
     },
     caches: true,

@@ -5,7 +5,7 @@ import { buildApp } from '../../src/api/app.js';
 import type { DashboardFile } from '../../src/api/dashboard.js';
 import type { Authenticate } from '../../src/api/deps.js';
 import type { Problem } from '../../src/api/problem.js';
-import type { Lookup } from '../../src/api/target.js';
+import { type Lookup, Targets } from '../../src/api/target.js';
 import { type CacheConfig, cacheConfigSchema } from '../../src/model/cache.js';
 import { type ApiErrorCode, BrokerError } from '../../src/model/errors.js';
 import { adHocSchema, apiLimitsSchema } from '../../src/model/limits.js';
@@ -71,14 +71,16 @@ export function startApi(options: ApiTestOptions = {}): ApiTest {
   const app = buildApp({
     store: options.store ?? memory,
     limits: apiLimitsSchema.parse(options.limits ?? {}),
-    caches: options.caches ?? [PROJECTS, SCRATCH],
-    adHoc: adHocSchema.parse(options.adHoc ?? {}),
+    targets: new Targets(
+      options.caches ?? [PROJECTS, SCRATCH],
+      adHocSchema.parse(options.adHoc ?? {}),
+      options.lookup,
+    ),
     webhooks: webhooksConfigSchema.parse(options.webhooks ?? {}),
     log: pino({ level: 'info' }, { write: (line: string) => void log.push(JSON.parse(line)) }),
     version: '1.2.3',
     shuttingDown: () => shuttingDown,
     ...(options.principals && { authenticate: authenticateBy(options.principals) }),
-    ...(options.lookup && { lookup: options.lookup }),
     ...(options.dashboard && { dashboard: options.dashboard }),
     ...(options.authenticate && { authenticate: options.authenticate }),
   });

@@ -247,6 +247,8 @@ export class MemoryStore implements JobStore {
     return CACHE_HISTORY_EXAMPLE;
   }
 
+  reconfigure(): void {}
+
   async limitCache(name: string, change: Partial<CacheLimits> | null): Promise<Cache> {
     const cache = await this.getCache(name);
     return Object.assign(cache, {
