@@ -43,7 +43,10 @@ export function waitedOf(values: readonly (string | null | undefined)[], kind: J
         fault: { code: holdCode(code), message: why ?? '' },
       };
     case 'paused':
-      return { why: `its cache was paused${why ? `: ${why}` : ''}`, fault: null };
+      return {
+        why: `its ${kind === 'flush' ? 'cache' : 'node'} was paused${why ? `: ${why}` : ''}`,
+        fault: null,
+      };
     case 'unserved': {
       const nobody =
         kind === 'flush' ? 'no running worker served its cache' : 'no agent of its node was connected';

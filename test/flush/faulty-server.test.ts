@@ -3,7 +3,14 @@ import { describe, it, type TestContext } from 'node:test';
 import { flushFiles } from '../../src/flush/engine.js';
 import { MAGIC_COUNT_START } from '../../src/flush/hpc-cache.js';
 import type { FlushSession, FlushSessionOptions, NfsTarget } from '../../src/flush/session.js';
-import { type FaultCall, type FaultServer, startFaultServer } from '../support/fault-server.js';
+import type { XdrWriter } from '../../src/nfs/xdr.js';
+import {
+  type FaultCall,
+  type FaultServer,
+  recordBytes,
+  startFaultServer,
+  writeCommit,
+} from '../support/fault-server.js';
 import { filesOf, flushAll, flushOptions, openSession, targetAt, until } from '../support/flushing.js';
 
 const names = (count: number) => Array.from({ length: count }, (_, i) => `/f${i}`);
@@ -20,6 +27,10 @@ async function serve(
     await server.close();
   });
   return { server, session };
+}
+
+function failedCommit(writer: XdrWriter): void {
+  writeCommit(writer, 13, null, 1);
 }
 
 const isFileCall = ({ name }: FaultCall) => name === 'NFS3 LOOKUP' || name === 'NFS3 COMMIT';
@@ -44,6 +55,24 @@ describe('over a server that', () => {
       return true;
     };
     const outcomes = await flushAll(session, names(300));
+    for (const { path, state, lastError } of outcomes) {
+      const denied = path.startsWith('/f13');
+      assert.equal(state, denied ? 'failed' : 'succeeded', path);
+      if (denied) assert.equal(lastError?.code, 'EACCES');
+    }
+  });
+
+  it('answers in fragments and in pieces of them, every answer is put together', async (t) => {
+    const { server, session } = await serve(t);
+    server.script = (call) => {
+      if (!isFileCall(call)) return false;
+      const denied = call.name === 'NFS3 COMMIT' && call.args.includes('handle of f13');
+      const results = denied ? failedCommit : server.results(call);
+      const bytes = recordBytes(call.replyBody(results), [1, 0, 6]);
+      for (let at = 0; at < bytes.length; at += 7) call.connection.sendBytes(bytes.subarray(at, at + 7));
+      return true;
+    };
+    const outcomes = await flushAll(session, names(150));
     for (const { path, state, lastError } of outcomes) {
       const denied = path.startsWith('/f13');
       assert.equal(state, denied ? 'failed' : 'succeeded', path);

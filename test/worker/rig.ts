@@ -34,7 +34,7 @@ export interface Rig {
   restartSim(): Promise<void>;
   /** A job on the cache with the dialect `hpc-cache`. */
   submit(
-    paths: Iterable<string>,
+    paths: Iterable<string | Uint8Array>,
     more?: Partial<NewFlush>,
     options?: Partial<NewFlush['options']>,
   ): Promise<string>;
