@@ -3,6 +3,7 @@ import { after, before, test } from 'node:test';
 import { pino } from 'pino';
 import { JobFeed } from '../../src/api/job-feed.js';
 import type { Job } from '../../src/model/job.js';
+import { LOCAL_PRINCIPAL, type Principal } from '../../src/model/principal.js';
 import { openJobStore } from '../../src/store/store.js';
 import type { JobStore } from '../../src/store/types.js';
 import type { WorkStore } from '../../src/store/work.js';
@@ -170,4 +171,35 @@ test('listeners of all jobs are bounded together with those that wait, and a ser
   await other.refused('TOO_MANY_WAITERS', { url: '/v1/events' });
   await other.close();
   for (const { blocks } of streams) for await (const { data } of blocks) assert.equal(data, null);
+});
+
+test("without the role operate one hears of one's own jobs only", async () => {
+  const named = (name: string, role: 'submit' | 'operate'): Principal => ({ ...LOCAL_PRINCIPAL, name, role });
+  const principals = {
+    alice: named('alice', 'submit'),
+    bob: named('bob', 'submit'),
+    ops: named('ops', 'operate'),
+  };
+  const other = startApi({ store, caches, principals });
+  const url = `${await other.listen()}/v1/events`;
+  const open = (token: string): Promise<EventStream<Job>> =>
+    openEventStream<Job>(url, undefined, { authorization: `Bearer ${token}` });
+  const [alice, ops] = [await open('alice'), await open('ops')];
+  const submitAs = async (token: string): Promise<string> => {
+    const { body } = await other.json({
+      method: 'POST',
+      url: '/v1/flushes?cache=scratch&export=/x',
+      headers: { 'content-type': 'text/plain', authorization: `Bearer ${token}` },
+      payload: '/a\n',
+    });
+    return (body as Job).id;
+  };
+  const ids = [await submitAs('bob'), await submitAs('alice')];
+  assert.equal((await alice.next()).data.id, ids[1]);
+  assert.deepEqual([(await ops.next()).data.id, (await ops.next()).data.id], ids);
+  await other.refused('ROLE_TOO_LOW', {
+    url: '/v1/events?principal=bob',
+    headers: { authorization: 'Bearer alice' },
+  });
+  await other.close();
 });

@@ -4,7 +4,7 @@ import { type TestContext, test } from 'node:test';
 import type { Job } from '../../src/model/job.js';
 import { Keys } from '../../src/store/keys.js';
 import { startRedis } from '../support/redis.js';
-import { cacheAt, getJson, numbered, startService, until } from './processes.js';
+import { cacheAt, getJson, numbered, type ServiceProcess, startService, until } from './processes.js';
 
 const KEYS = new Keys('writeback');
 const PATH = '/v1/flushes?cache=sim&export=/synthetic';
@@ -100,4 +100,48 @@ test('kill -9 of the API as soon as a request with a key is a job: asked again, 
     (await jobsOf(api.url)).map(({ id }) => id),
     [job.id],
   );
+});
+
+test('100 identical requests at once to two processes, one of which is killed meanwhile: one job, with a key and joining', async (t) => {
+  const { client, startApi } = await setUp(t);
+  const [first, second, third] = await Promise.all([startApi(), startApi(), startApi()]);
+  const lines = numbered(500);
+  const send = async (api: ServiceProcess, key: string | null, first = 0): Promise<Response> =>
+    fetch(`${api.url}${PATH}${key === null ? '&conflict=join' : ''}`, {
+      method: 'POST',
+      headers: { 'content-type': 'text/plain', ...(key !== null && { 'idempotency-key': key }) },
+      body: [...lines.slice(first), ...lines.slice(0, first)].join('\n'),
+    });
+
+  for (const [victim, survivor, key, jobsBefore] of [
+    [first, second, 'epilog-3', 0],
+    [second, third, null, 1],
+  ] as const) {
+    const ids = new Set<string>();
+    await Promise.all(
+      Array.from({ length: 100 }, async (_, i) => {
+        const reply = await send(i % 2 === 0 ? victim : survivor, key, i).catch(() => null);
+        const body = (await reply?.json().catch(() => null)) as Partial<Job> | null | undefined;
+        // The first answer of any is the sign that all of them are on their way.
+        victim.kill('SIGKILL');
+        // Refused until the one that holds the key is answered, or because all of this is too much at once.
+        if (body?.id !== undefined) ids.add(body.id);
+        else assert.ok(reply === null || [202, 409, 503].includes(reply.status), `${reply?.status}`);
+      }),
+    );
+    await victim.ended;
+    await until('asked again, the job is the answer', async () => {
+      // The lease of a dead process ends by itself; nobody here waits that long.
+      for (const asked of await client.keys(`${KEYS.tag}:asked:*`)) {
+        if ((await client.hexists(asked, 'intake')) === 1) await client.pexpire(asked, 1);
+      }
+      const reply = await send(survivor, key);
+      if (reply.status === 202) ids.add(((await reply.json()) as Job).id);
+      return reply.status === 202;
+    });
+    const jobs = await jobsOf(survivor.url);
+    assert.equal(ids.size, 1);
+    assert.equal(jobs.length, jobsBefore + 1);
+    await fetch(`${survivor.url}/v1/jobs/${[...ids][0]}/cancel`, { method: 'POST' });
+  }
 });

@@ -17,9 +17,13 @@ export interface EventStream<T> {
   leave(): void;
 }
 
-export async function openEventStream<T>(url: string, lastEventId?: string): Promise<EventStream<T>> {
+export async function openEventStream<T>(
+  url: string,
+  lastEventId?: string,
+  fields: Record<string, string> = {},
+): Promise<EventStream<T>> {
   const controller = new AbortController();
-  const headers: Record<string, string> = lastEventId === undefined ? {} : { 'last-event-id': lastEventId };
+  const headers = { ...fields, ...(lastEventId !== undefined && { 'last-event-id': lastEventId }) };
   const response = await fetch(url, { headers, signal: controller.signal });
   const blocks = blocksOf<T>(response);
   return {
