@@ -54,7 +54,7 @@ export async function startService(
     pid: child.pid as number,
     configFile: file,
     config: whole,
-    url: /http:\/\/[^\s/]+/.exec(ready)?.[0] ?? '',
+    url: /https?:\/\/[^\s/]+/.exec(ready)?.[0] ?? '',
     log,
     kill: (signal) => child.kill(signal),
     ended,
