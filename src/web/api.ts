@@ -11,7 +11,7 @@ const ANSWER_MS = 30_000;
 /** The service says something every 15 s. */
 const SILENCE_MS = 40_000;
 /** A filter that finds little may need many pages to fill one. */
-const PAGES_AT_ONCE = 20;
+const PAGES_AT_ONCE = 10;
 const NOT_REACHABLE = 'The service cannot be reached.';
 
 /** The service has answered, and refuses. The message is its `detail`. */

@@ -6,13 +6,19 @@ import { returns, visible } from './connection.js';
 
 /** What is shown stays what was known last; it is asked anew while somebody looks, and when the service is back. */
 
+/** What costs the service much is asked for less often: nine tenths of the time it is not working on it. */
+const PAUSE_PER_WORK = 9;
+/** A change that was heard of is shown after so long at the earliest. */
+const SOON_MS = 1000;
+
 export interface Live<T> {
   /** Undefined: nothing is known yet. */
   data: T | undefined;
   refusal: Refusal | null;
   /** What is shown is not yet what was asked for last. */
   stale: boolean;
-  refresh(): void;
+  /** Asks anew, soon and not at once: many may want it. */
+  refreshSoon(): void;
   /** Something is known from elsewhere. */
   update(change: (data: T) => T): void;
 }
@@ -36,6 +42,8 @@ export function usePolled<T>(
   const [asked, setAsked] = useState(0);
   const newest = useRef(load);
   newest.current = load;
+  const tookMs = useRef(0);
+  const soonTimer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
   const isVisible = visible.value;
   const returned = returns.value;
 
@@ -48,11 +56,13 @@ export function usePolled<T>(
       timer = setTimeout(() => void round(), ms);
     };
     const round = async (): Promise<void> => {
+      const begin = performance.now();
       try {
         const data = await newest.current(controller.signal);
         if (controller.signal.aborted) return;
+        tookMs.current = performance.now() - begin;
         setKnown({ key, data, refusal: null });
-        if (everyMs !== null) again(everyMs);
+        if (everyMs !== null) again(Math.max(everyMs, tookMs.current * PAUSE_PER_WORK));
       } catch (error) {
         if (controller.signal.aborted || error instanceof Unreachable) return;
         if (!(error instanceof Refusal)) throw error;
@@ -67,11 +77,20 @@ export function usePolled<T>(
     };
   }, [key, everyMs, isVisible, returned, asked]);
 
+  const refresh = (): void => setAsked((count) => count + 1);
   return {
     data: known.data,
     refusal: known.refusal,
     stale: known.key !== key,
-    refresh: () => setAsked((count) => count + 1),
+    refreshSoon() {
+      soonTimer.current ??= setTimeout(
+        () => {
+          soonTimer.current = undefined;
+          refresh();
+        },
+        Math.max(SOON_MS, tookMs.current * PAUSE_PER_WORK),
+      );
+    },
     update: (change) =>
       setKnown((now) => (now.data === undefined ? now : { ...now, data: change(now.data) })),
   };
@@ -80,14 +99,15 @@ export function usePolled<T>(
 const AGAIN_MS = 2000;
 const POLL_MS = 3000;
 
+export type LiveJob = Pick<Live<Job>, 'data' | 'refusal' | 'update'>;
+
 /** A job as it is, told at each change until it has ended. */
-export function useJob(id: string): Live<Job> {
+export function useJob(id: string): LiveJob {
   const [known, setKnown] = useState<Known<Job>>({ key: id, data: undefined, refusal: null });
-  const [asked, setAsked] = useState(0);
   const isVisible = visible.value;
   const returned = returns.value;
 
-  // A return of the service and a refresh are reasons to ask anew.
+  // A return of the service is a reason to ask anew.
   useEffect(() => {
     if (!isVisible) return;
     const controller = new AbortController();
@@ -98,13 +118,11 @@ export function useJob(id: string): Live<Job> {
       setKnown(({ data }) => ({ key: id, data, refusal: error }));
     });
     return () => controller.abort();
-  }, [id, isVisible, returned, asked]);
+  }, [id, isVisible, returned]);
 
   return {
     data: known.data,
     refusal: known.refusal,
-    stale: false,
-    refresh: () => setAsked((count) => count + 1),
     update: (change) =>
       setKnown((now) => (now.data === undefined ? now : { ...now, data: change(now.data) })),
   };

@@ -48,6 +48,7 @@ test('the demo shows what it promises, ends with 0 and leaves nothing behind', a
   assert.match(demo.stdout, /^\w+ succeeded: 2 of 2 files written back/m);
   assert.match(demo.stdout, /^\w+ succeeded: 3 of 3 files copied, 12\.0 MiB/m);
   assert.match(demo.stdout, /measured: [0-3]\.\d+ MiB\/s|measured: 4\.[01]\d MiB\/s/);
+  assert.match(demo.stdout, /The dashboard: +http:\/\/127\.0\.0\.1:\d+\/$/m);
   assert.match(demo.stdout, /http:\/\/127\.0\.0\.1:\d+\/docs/);
   await assert.rejects(access(folderOf(demo.stdout)));
 });

@@ -4,7 +4,7 @@ import type { Job } from '../../model/job.js';
 import { bytesText, countText, durationText, rateText } from '../../model/text.js';
 import { type FileState, isTerminalJobState } from '../../model/words.js';
 import { cancelJob, downloadReport, Refusal, retryJob, Unreachable } from '../api.js';
-import { type Live, useJob } from '../live.js';
+import { type LiveJob, useJob } from '../live.js';
 import { say } from '../notice.js';
 import { Ago, Callout, Key, Known, StateBadge, Unknown } from '../parts/basics.js';
 import { ConfirmDialog } from '../parts/dialog.js';
@@ -99,7 +99,7 @@ function Told({ job }: { job: Job }) {
 
 type Asked = 'cancel' | 'retry' | null;
 
-function Actions({ job, live }: { job: Job; live: Live<Job> }) {
+function Actions({ job, live }: { job: Job; live: LiveJob }) {
   const [asked, setAsked] = useState<Asked>(null);
   const ended = isTerminalJobState(job.state);
   const bad = filesBad(job.progress);

@@ -186,12 +186,11 @@ function JobList({ filters }: { filters: Filters }) {
     list.update((page) => ({ ...page, items: page.items.map((job) => known.get(job.id) ?? job) }));
     // New ones are at the top of the first page, and a state may not be what the filter wants any more.
     if ((first && jobs.some(({ id }) => !shown.has(id) && isNewer(id, list.data))) || filters.state !== '')
-      again.soon();
+      list.refreshSoon();
   });
   const list = usePolled(`${cursor}`, hearing ? ASK_RARELY_MS : ASK_MS, (signal) =>
     listJobs(query, cursor, PAGE, signal),
   );
-  const again = useSoon(list.refresh);
 
   if (list.refusal) return <Callout tone="bad">{list.refusal.message}</Callout>;
   if (list.data === undefined) return <p class="empty">Reading the jobs …</p>;
@@ -342,17 +341,4 @@ function Rate({ job: { kind, progress } }: { job: Job }) {
       </span>
     </>
   );
-}
-
-/** At most once a second, however often it is wanted. */
-function useSoon(act: () => void): { soon(): void } {
-  const [timer] = useState<{ id?: ReturnType<typeof setTimeout> | undefined }>({});
-  return {
-    soon() {
-      timer.id ??= setTimeout(() => {
-        timer.id = undefined;
-        act();
-      }, 1000);
-    },
-  };
 }
