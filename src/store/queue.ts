@@ -31,14 +31,16 @@ export class Queues {
    */
   async handOver(jobId: string, queueName: string): Promise<void> {
     for (;;) {
-      const [state, chunks, chunksQueued, directories, directoriesQueued] = await this.#commands.redis.hmget(
-        this.#commands.keys.job(jobId),
-        'state',
-        'chunks',
-        'chunksQueued',
-        'directories',
-        'directoriesQueued',
-      );
+      const [state, behind, chunks, chunksQueued, directories, directoriesQueued] =
+        await this.#commands.redis.hmget(
+          this.#commands.keys.job(jobId),
+          'state',
+          'behind',
+          'chunks',
+          'chunksQueued',
+          'directories',
+          'directoriesQueued',
+        );
       const ended = !state || isTerminalJobState(state as JobState) || state === 'canceling';
       const nextDirectory = Number(directoriesQueued ?? 0);
       const nextChunk = Number(chunksQueued ?? 0);
@@ -49,7 +51,7 @@ export class Queues {
         for (let i = nextChunk; i < Number(chunks) && items.length < ITEMS_PER_CALL; i++)
           items.push({ jobId, chunk: i });
       }
-      await this.add(queueName, items);
+      await this.add(queueName, items, Number(behind ?? 0));
       const newDirectories = items.filter((item) => 'directory' in item).length;
       const newChunks = items.length - newDirectories;
       await this.#commands.onJob(
@@ -63,8 +65,11 @@ export class Queues {
     }
   }
 
-  /** Items whose id BullMQ still has are left as they are. */
-  async add(queueName: string, items: readonly WorkItem[]): Promise<void> {
+  /**
+   * Items whose id BullMQ still has are left as they are.
+   * @param behind jobs that the principal had open when it submitted theirs
+   */
+  async add(queueName: string, items: readonly WorkItem[], behind: number): Promise<void> {
     if (items.length === 0) return;
     await this.#use(queueName, (queue) =>
       queue.addBulk(
@@ -78,9 +83,10 @@ export class Queues {
                 'chunk' in item
                   ? chunkItemId(item.jobId, item.chunk)
                   : directoryItemId(item.jobId, item.directory),
-              // The place in its own job, so that a small job beside a large one is not kept waiting. Never without
-              // a priority: BullMQ takes those before all others.
-              priority: Math.min(place + 1, LAST_PRIORITY),
+              // The place in its own job, so that a small job beside a large one is not kept waiting, and behind the
+              // other jobs of its principal, so that many small ones keep nobody else's waiting. Never without a
+              // priority: BullMQ takes those before all others.
+              priority: Math.min(behind + place + 1, LAST_PRIORITY),
               // What fails a chunk is decided here and not by BullMQ: it tries for ever.
               attempts: 1_000_000,
               backoff: { type: 'fixed', delay: 5000 },

@@ -189,32 +189,39 @@ export class Sweeper {
     // With more open jobs than one step takes, what was missing is remembered until its turn comes again.
     const missing = whole ? new Set<string>() : this.#missing;
     for (const id of ids) {
-      const [updatedAt, queue, ending, chunksQueued, directories, directoriesQueued] = await redis.hmget(
-        keys.job(id),
-        'updatedAt',
-        'queue',
-        'ending',
-        'chunksQueued',
-        'directories',
-        'directoriesQueued',
-      );
+      const [updatedAt, queue, behind, ending, chunksQueued, directories, directoriesQueued] =
+        await redis.hmget(
+          keys.job(id),
+          'updatedAt',
+          'queue',
+          'behind',
+          'ending',
+          'chunksQueued',
+          'directories',
+          'directoriesQueued',
+        );
       if (!queue || ending !== '' || now - Number(updatedAt) < lostAfterMs) continue;
       const items: WorkItem[] = [];
       for await (const chunk of this.#chunksWith(id, [PENDING, ACTIVE]))
         if (chunk < Number(chunksQueued)) items.push({ jobId: id, chunk });
       for (let i = 0; i < Math.min(Number(directories), Number(directoriesQueued)); i++)
         if ((await redis.hexists(keys.runs(id), `d${i}:done`)) === 0) items.push({ jobId: id, directory: i });
-      await this.#addLost(queue, items, missing);
+      await this.#addLost(queue, items, Number(behind ?? 0), missing);
     }
     this.#missing = missing;
   }
 
-  async #addLost(queue: string, items: readonly WorkItem[], missing: Set<string>): Promise<void> {
+  async #addLost(
+    queue: string,
+    items: readonly WorkItem[],
+    behind: number,
+    missing: Set<string>,
+  ): Promise<void> {
     for await (const known of this.#known(queue, items)) {
       for (const item of known.found) missing.delete(itemId(item));
       const lost = known.absent.filter((item) => this.#missing.has(itemId(item)));
       for (const item of known.absent) missing.add(itemId(item));
-      await this.#queues.add(queue, lost);
+      await this.#queues.add(queue, lost, behind);
       for (const item of lost) missing.delete(itemId(item));
     }
   }

@@ -2,7 +2,7 @@ import { Worker } from 'bullmq';
 import type { CacheConfig } from '../../src/model/cache.js';
 import { cacheConfigSchema } from '../../src/model/cache.js';
 import type { FileResult } from '../../src/model/file-result.js';
-import { LOCAL_PRINCIPAL } from '../../src/model/principal.js';
+import { type JobOwner, LOCAL_PRINCIPAL } from '../../src/model/principal.js';
 import { Keys } from '../../src/store/keys.js';
 import { WORKER_LIMITER } from '../../src/store/queue.js';
 import type { JobStoreOptions, SweeperOptions, WorkStoreOptions } from '../../src/store/settings.js';
@@ -104,8 +104,9 @@ export async function submit(
   store: JobStore,
   paths: Iterable<string | Uint8Array>,
   more: Partial<NewFlush> = {},
+  owner: JobOwner = LOCAL_PRINCIPAL,
 ): Promise<string> {
-  const intake = store.openIntake(LOCAL_PRINCIPAL);
+  const intake = store.openIntake(owner);
   await addAll(intake, paths);
   return (await intake.commit(newJob(more))).id;
 }

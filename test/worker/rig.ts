@@ -8,6 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
 import { type CacheConfig, cacheConfigSchema } from '../../src/model/cache.js';
 import type { Job } from '../../src/model/job.js';
+import { type JobOwner, LOCAL_PRINCIPAL } from '../../src/model/principal.js';
 import { isTerminalJobState } from '../../src/model/words.js';
 import {
   type SimulatedCache,
@@ -37,6 +38,7 @@ export interface Rig {
     paths: Iterable<string | Uint8Array>,
     more?: Partial<NewFlush>,
     options?: Partial<NewFlush['options']>,
+    owner?: JobOwner,
   ): Promise<string>;
   /** Waits for its end, and checks that every file is accounted for. */
   ended(id: string): Promise<Job>;
@@ -120,14 +122,19 @@ export async function startRig(t: TestContext, options: RigOptions = {}): Promis
     async restartSim() {
       sim = await startSimulatedCache({ ...simOptions, ports });
     },
-    submit(paths, more = {}, jobOptions = {}) {
+    submit(paths, more = {}, jobOptions = {}, owner = LOCAL_PRINCIPAL) {
       const base = newJob();
-      return submit(test.store, paths, {
-        cache: 'sim',
-        export: options.synthetic === undefined ? '/cache' : '/synthetic',
-        ...more,
-        options: { ...base.options, dialect: 'hpc-cache', ...jobOptions },
-      });
+      return submit(
+        test.store,
+        paths,
+        {
+          cache: 'sim',
+          export: options.synthetic === undefined ? '/cache' : '/synthetic',
+          ...more,
+          options: { ...base.options, dialect: 'hpc-cache', ...jobOptions },
+        },
+        owner,
+      );
     },
     async ended(id) {
       let job = await test.store.getJob(id);

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { LOCAL_PRINCIPAL } from '../../src/model/principal.js';
 import { names, numbered, startRig, until } from './rig.js';
 
 test('every file of a job of several chunks is flushed, and its bytes are on the filer', async (t) => {
@@ -199,6 +200,26 @@ test('limits that change while a job runs are obeyed, both ways', async (t) => {
   await rig.test.store.limitCache('sim', null);
   await rig.test.store.cancel(slow);
   assert.equal((await rig.ended(slow)).state, 'canceled');
+});
+
+test("one principal's many files, in one job or in many, do not keep another's ten waiting", async (t) => {
+  const rig = await startRig(t, { synthetic: 20_000, sim: { flushLatencyMs: 50 }, limits: { inFlight: 8 } });
+  rig.startWorker();
+  const { store } = rig.test;
+  const as = (name: string) => ({ ...LOCAL_PRINCIPAL, name });
+  const files = numbered(20_000);
+  // Two minutes of work each.
+  const large = await rig.submit(files, { labels: { size: 'large' } }, {}, as('alice'));
+  const many = await Promise.all(
+    Array.from({ length: 40 }, (_, i) => rig.submit(files.slice(i * 500, (i + 1) * 500), {}, {}, as('bob'))),
+  );
+  await until('they are under way', async () => (await store.getJob(large)).progress.filesSucceeded > 0);
+  const ten = await rig.submit(files.slice(0, 10), { labels: { size: 'ten' } }, {}, as('carol'));
+  assert.equal((await rig.ended(ten)).state, 'succeeded');
+  assert.ok((await store.getJob(large)).progress.filesSucceeded < 10_000);
+  const ended = await Promise.all(many.map(async (id) => (await store.getJob(id)).state === 'succeeded'));
+  assert.ok(ended.filter(Boolean).length < 20, `${ended.filter(Boolean).length} of 40 jobs were before it`);
+  for (const id of [large, ...many]) await store.cancel(id);
 });
 
 test('an address that a request named is served as soon as its first job is there', async (t) => {

@@ -73,7 +73,7 @@ redis.call('HSET', job, 'id', id, 'meta', meta, 'queue', queue, 'state', 'queued
   'filesActive', 0, 'filesSucceeded', 0, 'filesAlreadyClean', 0, 'filesFailed', 0, 'filesSkipped', duplicates,
   'filesCanceled', 0, 'filesExpired', 0, 'bytesDone', 0, 'bytesMoving', 0, 'unsized', ARGV[13], 'bytesKnown', ARGV[14],
   'limitBps', ARGV[15], 'limitCpu', ARGV[16], 'faults', 0, 'rateFiles', 0, 'rateBytes', 0, 'fps', 0, 'bps', 0,
-  'chunks', chunkCount, 'chunksQueued', 0, 'directories', directoryCount, 'directoriesQueued', 0, 'directoriesDone', 0)
+  'behind', used[2] or '0', 'chunks', chunkCount, 'chunksQueued', 0, 'directories', directoryCount, 'directoriesQueued', 0, 'directoriesDone', 0)
 for i = 24, #ARGV, 3 do
   redis.call('HSET', job, 'w:' .. ARGV[i], ARGV[i + 1])
   if ARGV[i + 2] ~= '' then redis.call('HSET', job, 'wc:' .. ARGV[i], ARGV[i + 2]) end
