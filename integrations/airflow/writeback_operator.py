@@ -1,4 +1,4 @@
-"""Airflow: have files written back to long-term storage, without a worker slot while that takes time.
+"""Airflow 3.1 or later: have files written back to long-term storage, without a worker slot while that takes time.
 
     flush = WritebackOperator(
         task_id="flush", cache="scratch", export="/exp1",

@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash, type Hash, randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
 import { type FileHandle, lstat, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { userInfo } from 'node:os';
@@ -62,7 +62,18 @@ export function currentBatchJob(env: CliContext['env']): string | null {
 /** Where the lists of this process's user are: `$WRITEBACK_NOTES`, or `.writeback` in the home that passwd names. */
 export function notesFolder(env: CliContext['env']): string {
   // Not $HOME, which a job may change: the hook, with another environment, must come to the same folder.
-  return env.WRITEBACK_NOTES || join(userInfo().homedir, '.writeback');
+  if (env.WRITEBACK_NOTES) return env.WRITEBACK_NOTES;
+  try {
+    return join(userInfo().homedir, '.writeback');
+  } catch (error) {
+    throw new CliError(
+      'This user is not in passwd and has no home. WRITEBACK_NOTES names a folder.',
+      EXIT.usage,
+      {
+        cause: error,
+      },
+    );
+  }
 }
 
 /** Adds to the list of a batch job; all of it or nothing. It is on disk when this resolves. @param paths absolute */
@@ -128,6 +139,8 @@ export async function dropNoted({ directory }: NotedFiles): Promise<void> {
 export class NotedReader {
   /** Another hook has submitted it meanwhile: what was read is not all. */
   vanished = false;
+  /** How many paths the list has; null until it was read to its end. */
+  files: number | null = null;
   readonly #directory: string;
   readonly #hash = createHash('sha256');
 
@@ -141,35 +154,27 @@ export class NotedReader {
       await checkOwner(this.#directory);
       return readdir(this.#directory);
     });
+    let files = 0;
     for (const name of (entries ?? []).sort()) {
       if (name.startsWith('.') || !name.endsWith(LIST_SUFFIX)) continue;
       const file = await this.#unlessGone(() => openOwn(join(this.#directory, name)));
       if (file === null) return;
       this.#hash.update(`${name}\0`);
       try {
-        yield* this.#read(file);
+        for await (const paths of readPaths(file, this.#hash)) {
+          files += paths.length;
+          yield paths;
+        }
       } finally {
         await file.close();
       }
     }
+    this.files = files;
   }
 
   /** Of all that was read. Names of lists are random, so another run of the same batch job has another one. */
   digest(): string {
     return this.#hash.digest('hex').slice(0, 32);
-  }
-
-  async *#read(file: FileHandle): AsyncGenerator<Uint8Array[], void, undefined> {
-    const list = new PathList({ delimiter: 'nul', maxPathBytes: MAX_PATH_BYTES });
-    for (;;) {
-      // A fresh one each time: the paths that came out may still refer to the last.
-      const chunk = Buffer.allocUnsafe(READ_BYTES);
-      const { bytesRead } = await file.read(chunk, 0, chunk.length);
-      if (bytesRead === 0) break;
-      this.#hash.update(chunk.subarray(0, bytesRead));
-      yield [...list.push(chunk.subarray(0, bytesRead))];
-    }
-    yield [...list.end()];
   }
 
   async #unlessGone<T>(read: () => Promise<T>): Promise<T | null> {
@@ -181,6 +186,25 @@ export class NotedReader {
       return null;
     }
   }
+}
+
+/** @param hash gets every byte */
+async function* readPaths(file: FileHandle, hash: Hash): AsyncGenerator<Uint8Array[], void, undefined> {
+  const list = new PathList({ delimiter: 'nul', maxPathBytes: MAX_PATH_BYTES, onTooLong: tooLong });
+  for (;;) {
+    // A fresh one each time: the paths that came out may still refer to the last.
+    const chunk = Buffer.allocUnsafe(READ_BYTES);
+    const { bytesRead } = await file.read(chunk, 0, chunk.length);
+    if (bytesRead === 0) break;
+    const bytes = chunk.subarray(0, bytesRead);
+    hash.update(bytes);
+    yield [...list.push(bytes)];
+  }
+  yield [...list.end()];
+}
+
+function tooLong(): never {
+  throw new CliError(`A path of the list has more than ${MAX_PATH_BYTES} bytes.`, EXIT.usage);
 }
 
 /** A list is the user's own or nobody's: in a folder that all may write to, anyone may make one in his name. */

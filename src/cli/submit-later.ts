@@ -53,24 +53,9 @@ async function submitUnit(
   unit: NotedFiles,
   options: SubmitOptions,
 ): Promise<string[]> {
-  const wishes = wishesOf(options);
-  wishes.labels = { 'batch-job': unit.job, ...wishes.labels };
   const reader = new NotedReader(unit);
   try {
-    const list = await patiently(context, options.epilog, () => openList(context, client, options));
-    try {
-      await list.take(reader.paths(), []);
-      if (reader.vanished) return [];
-      const key = `${unit.job}.${reader.digest()}`;
-      const tell = (job: Job): Promise<void> => tellAccepted(context, job, options);
-      const ids = await patiently(context, options.epilog, () =>
-        submitParts(context, client, list, wishes, key, tell),
-      );
-      await dropNoted(unit);
-      return ids;
-    } finally {
-      await list.close();
-    }
+    return await withNotes(unit.directory, () => sendUnit(context, client, unit, reader, options));
   } catch (error) {
     if (reader.vanished) return [];
     if (!options.epilog || !(error instanceof CliError)) throw error;
@@ -79,6 +64,38 @@ async function submitUnit(
     if (mayPass(error)) throw new CliError(stay, error.exitCode, { cause: error });
     context.stderr.write(`writeback: ${stay}\n`);
     return [];
+  }
+}
+
+async function sendUnit(
+  context: CliContext,
+  client: ServiceClient,
+  unit: NotedFiles,
+  reader: NotedReader,
+  options: SubmitOptions,
+): Promise<string[]> {
+  const wishes = wishesOf(options);
+  wishes.labels = { 'batch-job': unit.job, ...wishes.labels };
+  const list = await patiently(context, options.epilog, () => openList(context, client, options));
+  try {
+    await list.take(reader.paths(), []).catch((error) => {
+      // A process that was killed in "writeback later" leaves a list without a file: no error of anybody.
+      if (reader.files !== 0) throw error;
+    });
+    if (reader.vanished) return [];
+    if (reader.files === 0) {
+      await dropNoted(unit);
+      return [];
+    }
+    const key = `${unit.job}.${reader.digest()}`;
+    const tell = (job: Job): Promise<void> => tellAccepted(context, job, options);
+    const ids = await patiently(context, options.epilog, () =>
+      submitParts(context, client, list, wishes, key, tell),
+    );
+    await dropNoted(unit);
+    return ids;
+  } finally {
+    await list.close();
   }
 }
 

@@ -80,7 +80,7 @@ export function registerSubmit(program: Command, context: CliContext): void {
     .addOption(choices('--webhook-event <event>', 'with --webhook: when to call', WEBHOOK_EVENTS))
     .option('--idempotency-key <key>', 'the same key and list again give the same job, not another one')
     .option('--join', 'take part in an identical job that has not ended, instead of making another one')
-    .option('--wait', 'wait until the files are written back (the default)', true)
+    .option('--wait', 'wait until the files are written back', true)
     .option('--no-wait', 'print the id of the job and return')
     .addOption(seconds('--wait-timeout <time>', 'return with status 124 after this long; the job goes on'))
     .option('--later [job]', 'what "writeback later" noted in this batch job, or in the named one')

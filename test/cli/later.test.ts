@@ -165,6 +165,16 @@ describe('writeback submit --epilog', () => {
     assert.deepEqual(await readdir(notes), []);
   });
 
+  test('a list without a file, as a killed process leaves it, is dropped', async () => {
+    const [notes, started] = [await temporaryFolder(), await service()];
+    await mkdir(join(notes, 'slurm-c1-42'));
+    await writeFile(join(notes, 'slurm-c1-42', '.1-half'), '/half');
+    const run = await epilog(started.url, notes);
+    assert.deepEqual([run.code, run.stderr], [0, '']);
+    assert.deepEqual(bodies(started), []);
+    assert.deepEqual(await readdir(notes), []);
+  });
+
   test('a list that links elsewhere or belongs to another user is not read', {
     skip: process.getuid?.() !== 0,
   }, async () => {
@@ -175,10 +185,16 @@ describe('writeback submit --epilog', () => {
     await symlink(secret, join(notes, 'slurm-c1-42', 'x.list'));
     const linked = await epilog(started.url, notes);
     assert.equal(linked.code, 0);
+    assert.match(linked.stderr, /Cannot use the lists in .*The files stay noted/);
     await mkdir(join(notes, 'slurm-c1-43'));
     await chown(join(notes, 'slurm-c1-43'), 1, 1);
     const foreign = await epilog(started.url, notes, [], { ...IN_JOB, SLURM_JOB_ID: '43' });
     assert.match(foreign.stderr, /belongs to another user/);
+    assert.deepEqual((await readdir(notes)).map((name) => name.split('.')[0]).sort(), [
+      'secret',
+      'slurm-c1-42',
+      'slurm-c1-43',
+    ]);
     assert.deepEqual(bodies(started), []);
   });
 
