@@ -9,12 +9,6 @@ import type { FileCheck, FlushTarget, TransferTarget } from '../store/types.js';
 
 const SHOWN_CHARACTERS = 200;
 
-/** Decides over the files and directories of one request: what it throws is PATH_NOT_ALLOWED. */
-export interface Grant extends FileCheck {
-  /** False: every file is granted, and none need be asked about. */
-  readonly asks: boolean;
-}
-
 /** True if a request may name files that the principal may not flush. */
 export function isConfined({ caches }: Principal): boolean {
   return caches.some(({ prefixes }) => !PathScope.of(prefixes).isEverything);
@@ -33,7 +27,7 @@ export function flushGrant(
   principal: Principal,
   { cache, export: exportPath }: Pick<FlushTarget, 'cache' | 'export'>,
   { pathsAre, clientMount }: Pick<FlushJobOptions, 'pathsAre' | 'clientMount'>,
-): Grant {
+): FileCheck {
   const grants = grantsFor(principal.caches, cache);
   if (grants.length === 0) {
     throw new BrokerError(
@@ -67,7 +61,7 @@ export function flushGrant(
 }
 
 /** @throws {BrokerError} NODE_NOT_ALLOWED */
-export function transferGrant(principal: Principal, { node }: Pick<TransferTarget, 'node'>): Grant {
+export function transferGrant(principal: Principal, { node }: Pick<TransferTarget, 'node'>): FileCheck {
   const grants = grantsFor(principal.nodes, node);
   if (grants.length === 0) {
     throw new BrokerError(
@@ -119,7 +113,7 @@ export function transferGrant(principal: Principal, { node }: Pick<TransferTarge
 }
 
 /** For what a job of before asks for. @throws {BrokerError} CACHE_NOT_ALLOWED, NODE_NOT_ALLOWED, PATH_NOT_ALLOWED */
-export function jobGrant(principal: Principal, { cache, export: exportPath, node, options }: Job): Grant {
+export function jobGrant(principal: Principal, { cache, export: exportPath, node, options }: Job): FileCheck {
   if (node !== null) return transferGrant(principal, { node });
   return flushGrant(principal, { cache: cache ?? '', export: exportPath ?? '/' }, options as FlushJobOptions);
 }
@@ -143,7 +137,7 @@ export class UncheckedFiles {
   }
 
   /** @throws {BrokerError} PATH_NOT_ALLOWED */
-  check(grant: Grant): void {
+  check(grant: FileCheck): void {
     for (let start = 0, i = 0; grant.asks && start < this.#length; i++) {
       const end = this.#bytes.indexOf(0, start);
       grant.checkFile(this.#bytes.subarray(start, end), `/files/${i}`);

@@ -3,7 +3,7 @@ import { type BigIntStats, constants, promises as fs } from 'node:fs';
 import { CopyError, copyErrorOf, hasCode } from './copy-error.js';
 import { loadLibc } from './libc.js';
 import { exactSize, versionOf } from './look.js';
-import { openPlace, openRegular, type Place } from './place.js';
+import { type AllowedRoots, openPlace, openRegular, type Place } from './place.js';
 import { checksum, pump, storedChecksum } from './pump.js';
 import type { Throttle } from './throttle.js';
 
@@ -13,8 +13,8 @@ export interface CopyRequest {
   /** Absolute paths; names are bytes. */
   source: Buffer;
   destination: Buffer;
-  /** Where sources and destinations must lie, links followed. Null: anywhere. */
-  roots: { source: readonly Buffer[]; destination: readonly Buffer[] } | null;
+  /** Where sources and destinations must lie. Null: anywhere. */
+  roots: { source: AllowedRoots; destination: AllowedRoots } | null;
   /** How many bytes of the source make the file. Null: all that it has when the copy begins. */
   size: number | null;
   /** Continue behind this many bytes, which an earlier, unfinished copy made durable; 0: begin anew. */
@@ -78,7 +78,6 @@ export async function copyFile(
     try {
       const copy: Copy = { request, source, destination, before, size, throttle, signal, onDurable };
       const result = await copyOpened(copy);
-      if (result.complete && request.mode === 'atomic') await takeAttributes(copy);
       // Some file systems tell only here that they could not write.
       await destination.file.close();
       if (result.complete && request.mode === 'atomic') await takeName(destination);
@@ -259,8 +258,6 @@ async function copyOpened(copy: Copy): Promise<CopyResult> {
   if (durable < size) return result;
 
   await checkSource(copy);
-  // Nothing was pumped into an empty file, or into one that was resumed at its end.
-  if (from === size) await destination.file.sync();
   if (!(await isVerified(copy, crc))) return result;
   // In place, the name may be new. A renamed file's directory is synced after the rename.
   if (request.mode === 'in-place') await destination.place.syncDirectory();
@@ -306,10 +303,11 @@ async function isVerified(copy: Copy, crc: number | null): Promise<boolean> {
 
 async function pumped(
   copy: Copy,
-  range: { from: number; to: number; crc: number | null },
+  part: { from: number; to: number; crc: number | null },
   report: (position: number) => void,
 ): ReturnType<typeof pump> {
   const { request, source, destination, throttle, signal } = copy;
+  const range = { ...part, seal: () => seal(copy) };
   try {
     return await pump(source.file, destination.file, range, request.bufferBytes, throttle, signal, report);
   } catch (error) {
@@ -338,14 +336,14 @@ async function checkSource(copy: Copy): Promise<void> {
   }
 }
 
-/** The temporary file gets the source's mode and times. */
-async function takeAttributes({ destination, before }: Copy): Promise<void> {
+/** A temporary file gets the source's mode and times. */
+async function seal({ request, destination, before }: Copy): Promise<void> {
+  if (request.mode !== 'atomic') return;
   const { file } = destination;
   // Not set-uid and its kin: the copy may have another owner than the source.
   await file.chmod(Number(before.mode & 0o777n));
   const exact = (await loadLibc())?.setTimes(file.fd, before.atimeNs, before.mtimeNs) ?? false;
   if (!exact) await file.utimes(Number(before.atimeNs) / 1e9, Number(before.mtimeNs) / 1e9);
-  await file.sync();
 }
 
 /** The temporary file gets the destination's name, and the directory is durable. */

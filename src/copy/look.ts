@@ -1,6 +1,6 @@
 import { type BigIntStats, constants, promises as fs } from 'node:fs';
 import { CopyError, copyErrorOf } from './copy-error.js';
-import { openPlace, openRegular, type Place } from './place.js';
+import { type AllowedRoots, openPlace, openRegular, type Place } from './place.js';
 import { checksum, storedChecksum } from './pump.js';
 import type { Throttle } from './throttle.js';
 
@@ -15,7 +15,7 @@ export interface SourceLook {
 export interface CompareRequest {
   source: Buffer;
   destination: Buffer;
-  roots: { source: readonly Buffer[]; destination: readonly Buffer[] } | null;
+  roots: { source: AllowedRoots; destination: AllowedRoots } | null;
   /** Whether files of the same size and time are read, too. */
   content: boolean;
   bufferBytes: number;
@@ -25,7 +25,7 @@ export interface CompareRequest {
  * Looks at a source, within its roots.
  * @throws {CopyError}
  */
-export async function lookAt(source: Buffer, roots: readonly Buffer[] | null): Promise<SourceLook> {
+export async function lookAt(source: Buffer, roots: AllowedRoots | null): Promise<SourceLook> {
   const { file, place } = await openSource(source, roots);
   try {
     return await lookOf(file);
@@ -89,7 +89,7 @@ export async function compare(
  */
 export async function settle(
   destination: Buffer,
-  roots: readonly Buffer[] | null,
+  roots: AllowedRoots | null,
   size: number,
 ): Promise<boolean> {
   const opened = await openRegular(destination, constants.O_RDONLY, roots, false).catch(() => null);
@@ -131,7 +131,7 @@ const MAX_DEPTH = 256;
  */
 export async function* walkFiles(
   directory: Buffer,
-  roots: readonly Buffer[] | null,
+  roots: AllowedRoots | null,
   enters: (path: Buffer) => boolean,
 ): AsyncGenerator<FoundFile, void, undefined> {
   yield* walk(directory, Buffer.alloc(0), roots, enters, 0);
@@ -140,7 +140,7 @@ export async function* walkFiles(
 async function* walk(
   top: Buffer,
   below: Buffer,
-  roots: readonly Buffer[] | null,
+  roots: AllowedRoots | null,
   enters: (path: Buffer) => boolean,
   depth: number,
 ): AsyncGenerator<FoundFile, void, undefined> {
@@ -183,7 +183,7 @@ async function entriesOf(place: Place, path: Buffer) {
 }
 
 /** The destination itself, if it is a regular file that can be read: a link would be replaced, not written through. */
-async function openThere(destination: Buffer, roots: readonly Buffer[] | null) {
+async function openThere(destination: Buffer, roots: AllowedRoots | null) {
   let place: Place | null = null;
   try {
     place = await openPlace(destination, roots, false);
@@ -199,7 +199,7 @@ async function openThere(destination: Buffer, roots: readonly Buffer[] | null) {
   }
 }
 
-async function openSource(source: Buffer, roots: readonly Buffer[] | null) {
+async function openSource(source: Buffer, roots: AllowedRoots | null) {
   try {
     return await openRegular(source, constants.O_RDONLY, roots, false);
   } catch (error) {

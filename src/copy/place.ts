@@ -13,6 +13,16 @@ import { CopyError, copyErrorOf, hasCode } from './copy-error.js';
  * Without roots paths are opened as they are, links and all, as cp(1) would.
  */
 
+/** Directories within which paths must lie, absolute. */
+export interface AllowedRoots {
+  paths: readonly Buffer[];
+  /**
+   * Links that stay within the roots are followed. False: none is, below the root; for whoever may use only some
+   * directories within the roots, whose names say where a file is then.
+   */
+  followsLinks: boolean;
+}
+
 /** Linux, all architectures of Node; not in `fs.constants`. Needs only search permission on the directory. */
 const O_PATH = 0o10000000;
 const DIRECTORY_FLAGS = O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW;
@@ -54,13 +64,13 @@ export class Place {
 /**
  * Finds the directory of `path`.
  * @param path absolute, any bytes
- * @param roots absolute; null: everywhere
+ * @param roots null: everywhere
  * @param makeDirectories whether missing directories are made, durably
  * @throws {CopyError} OUTSIDE_ROOTS, INVALID_PATH, ELOOP and what POSIX says
  */
 export async function openPlace(
   path: Buffer,
-  roots: readonly Buffer[] | null,
+  roots: AllowedRoots | null,
   makeDirectories: boolean,
 ): Promise<Place> {
   const found = await findPlace(checkedPath(path, roots !== null), roots, makeDirectories, MAX_LINKS);
@@ -74,7 +84,7 @@ export async function openPlace(
 export async function openRegular(
   path: Buffer,
   flags: number,
-  roots: readonly Buffer[] | null,
+  roots: AllowedRoots | null,
   makeDirectories: boolean,
 ): Promise<{ file: fs.FileHandle; place: Place }> {
   let current = checkedPath(path, roots !== null);
@@ -99,6 +109,7 @@ export async function openRegular(
       const target = roots !== null && hasCode(error, 'ELOOP') ? await linkTarget(place) : null;
       await place.close();
       if (target === null) throw error;
+      refuseLink(place, roots);
       linksLeft = oneLinkLess(linksLeft, path);
       current = resolveLink(place.path.toString('latin1'), target, '');
     }
@@ -107,7 +118,7 @@ export async function openRegular(
 
 async function findPlace(
   path: string,
-  roots: readonly Buffer[] | null,
+  roots: AllowedRoots | null,
   makeDirectories: boolean,
   linksLeft: number,
 ): Promise<{ place: Place; linksLeft: number }> {
@@ -134,10 +145,12 @@ async function findPlace(
  */
 async function walk(
   path: string,
-  roots: readonly Buffer[],
+  roots: AllowedRoots,
   makeDirectories: boolean,
 ): Promise<Place | { becomes: string; byLink: boolean }> {
-  const root = roots.map((each) => components(each.toString('latin1'))).find((each) => isBelow(path, each));
+  const root = roots.paths
+    .map((each) => components(each.toString('latin1')))
+    .find((each) => isBelow(path, each));
   if (root === undefined) {
     throw new CopyError('OUTSIDE_ROOTS', `${bytes(path)} lies outside the allowed roots`);
   }
@@ -157,6 +170,7 @@ async function walk(
       const below = await openBelow(place, makeDirectories);
       if (typeof below === 'string') {
         await directory.close();
+        refuseLink(place, roots);
         return { becomes: resolveLink(place.path.toString('latin1'), below, rest), byLink: true };
       }
       await directory.close();
@@ -277,6 +291,11 @@ function checkedPath(path: Buffer, confined: boolean): string {
 function resolveLink(link: string, target: string, rest: string): string {
   const folder = target.startsWith('/') ? '' : split(bytes(link)).folder;
   return `/${components(`${folder}/${target}/${rest}`).join('/')}`;
+}
+
+function refuseLink({ path }: Place, roots: AllowedRoots | null): void {
+  if (roots === null || roots.followsLinks) return;
+  throw new CopyError('OUTSIDE_ROOTS', `${path} is a symbolic link; this job may not follow any`);
 }
 
 function oneLinkLess(linksLeft: number, path: Buffer | string): number {

@@ -20,6 +20,8 @@ export interface PumpRange {
   to: number;
   /** CRC-32 of the source before `from`; null: none is wanted. */
   crc: number | null;
+  /** Called when all bytes are written, before the last fsync: what it does to the file is durable with them. */
+  seal: () => Promise<void>;
 }
 
 export interface Pumped {
@@ -50,7 +52,9 @@ export async function pump(
   try {
     const position = range.crc === null ? await moveInKernel(job, range.from) : range.from;
     const pumped = await moveThroughMemory(job, position, range.crc);
-    await syncer.finish(pumped.durable);
+    const isWhole = pumped.durable === range.to;
+    if (isWhole) await range.seal();
+    await syncer.finish(pumped.durable, isWhole);
     return pumped;
   } catch (error) {
     // The file is about to be closed: nothing may be under way on it.
@@ -202,9 +206,10 @@ class Syncer {
     else if (unsynced >= UNSYNCED_BYTES) await this.#running;
   }
 
-  async finish(position: number): Promise<void> {
+  /** @param always also if every byte is durable already */
+  async finish(position: number, always: boolean): Promise<void> {
     await this.#running;
-    if (this.#failure === null && this.#durable < position) {
+    if (this.#failure === null && (always || this.#durable < position)) {
       this.#begin(position);
       await this.#running;
     }

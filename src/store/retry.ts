@@ -74,10 +74,14 @@ export async function retryJob(
   }
 }
 
-/** What its owner may flush now, and not what that was once. */
-function confinedBy<Meta extends object>(meta: Meta, { confinedTo }: FileCheck): Meta {
+/** What its owner may flush or transfer now, and not what that was once. */
+function confinedBy<Meta extends object>(meta: Meta, { confinedTo, asks }: FileCheck): Meta {
   const { confinedTo: _, ...rest } = meta as Meta & { confinedTo?: string[] };
-  return { ...rest, ...(confinedTo && { confinedTo }) } as Meta;
+  return {
+    ...rest,
+    ...(confinedTo && { confinedTo }),
+    ...('followsLinks' in rest && { followsLinks: !asks }),
+  } as Meta;
 }
 
 interface DirectoriesAgain {

@@ -45,6 +45,8 @@ export interface FlushTarget {
 export interface TransferTarget {
   kind: 'transfer';
   node: string;
+  /** False: whoever asks for it may touch only some directories, out of which a link could lead. */
+  followsLinks: boolean;
   options: TransferJobOptions;
 }
 
@@ -92,6 +94,8 @@ export interface JobIntake {
 
 /** Asked about everything that a request names; throws for what is refused. */
 export interface FileCheck {
+  /** False: every file is granted, and none need be asked about. */
+  readonly asks: boolean;
   /** `where` is a pointer, or `line 17`. */
   checkFile(file: Uint8Array | FileEntry, where: string): void;
   checkDirectory(directory: DirectoryRequest, where: string): void;

@@ -71,8 +71,8 @@ export class TransferAgent {
     this.#queue = nodeQueueName(node);
     this.#log = options.log.child({ node });
     this.#roots = {
-      source: options.sourceRoots.map((root) => pathBytes(root)),
-      destination: options.destinationRoots.map((root) => pathBytes(root)),
+      source: { paths: options.sourceRoots.map((root) => pathBytes(root)), followsLinks: true },
+      destination: { paths: options.destinationRoots.map((root) => pathBytes(root)), followsLinks: true },
     };
     this.#turns = new FileTurns(concurrency);
     this.#nodeThrottle = new Throttle(
@@ -214,7 +214,7 @@ export class TransferAgent {
       await this.#askLimits(job.id, job);
       return await work({
         store: this.#options.store,
-        roots: this.#roots,
+        roots: rootsOf(job, this.#roots),
         bufferBytes: this.#options.bufferBytes,
         turns: this.#turns,
         throttle: share.throttle,
@@ -287,6 +287,11 @@ export class TransferAgent {
       }
     }
   }
+}
+
+/** A principal that may touch only some directories could reach others through links. */
+function rootsOf({ followsLinks }: TransferWorkJob, { source, destination }: Roots): Roots {
+  return { source: { ...source, followsLinks }, destination: { ...destination, followsLinks } };
 }
 
 function agentLost(stalls: number) {

@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { CopyError, type CopyErrorCode } from '../copy/copy-error.js';
 import { adoptAttempt, copyFile, discardAttempt } from '../copy/copy-file.js';
 import { compare, type SourceLook } from '../copy/look.js';
+import type { AllowedRoots } from '../copy/place.js';
 import type { Throttle } from '../copy/throttle.js';
 import { HandBack } from '../flush/engine.js';
 import type { FileError } from '../model/errors.js';
@@ -14,8 +15,8 @@ import type { TransferProgress } from './transfer-progress.js';
 
 /** Where an agent may read and write. */
 export interface Roots {
-  source: readonly Buffer[];
-  destination: readonly Buffer[];
+  source: AllowedRoots;
+  destination: AllowedRoots;
 }
 
 export interface FileTransfer {

@@ -134,7 +134,7 @@ class ScrTransfer {
           lockTimeoutMs: LOCK_TIMEOUT_MS,
           log: (message) => log.info({ job: job.id }, `scr: ${message}`),
           within: throttle,
-          roots: { source: [...roots.source], destination: [...roots.destination] },
+          roots,
           onLook: (look) => this.#looked(look, progress),
         },
         AbortSignal.any([this.#abort.signal, this.#finished.signal]),

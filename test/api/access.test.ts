@@ -279,6 +279,8 @@ test('a principal copies from its source roots to its destination roots, and not
   ];
   try {
     assert.equal((await send({ node: 'n1', files: [granted] })).status, 202);
+    // Within the roots of the agent a link could lead to somebody else's files.
+    assert.equal(api.memory.transfer(api.memory.jobs.at(-1)?.job.id ?? '').followsLinks, false);
     assert.equal((await send(`${JSON.stringify(granted)}\n`, '?node=n1')).status, 202);
     assert.equal((await send({ node: 'n1', directories: [granted] })).status, 202);
     for (const file of refused) {

@@ -11,6 +11,7 @@ import { CopyError, type CopyErrorCode } from '../../src/copy/copy-error.js';
 import { type CopyRequest, type CopyResult, copyFile, discardAttempt } from '../../src/copy/copy-file.js';
 import { BandwidthLimit, Throttle } from '../../src/copy/throttle.js';
 
+const within = (...paths: Buffer[]) => ({ paths, followsLinks: true });
 const MIB = 1024 * 1024;
 
 let top: string;
@@ -127,7 +128,11 @@ for (const { mode, verify } of ways) {
       await fs.writeFile(source, 'odd');
       await copy({ source, destination });
       assert.equal(await fs.readFile(destination, 'utf8'), 'odd');
-      await copy({ source, destination, roots: { source: [path('in')], destination: [path('out')] } });
+      await copy({
+        source,
+        destination,
+        roots: { source: within(path('in')), destination: within(path('out')) },
+      });
     });
 
     test('that is aborted finishes its burst, and goes on from there', async () => {
@@ -365,7 +370,10 @@ describe('an atomic copy', () => {
 });
 
 describe('allowed roots', () => {
-  const roots = (): CopyRequest['roots'] => ({ source: [path('in')], destination: [path('out')] });
+  const roots = (): CopyRequest['roots'] => ({
+    source: within(path('in')),
+    destination: within(path('out')),
+  });
   const confined = (overrides: Partial<CopyRequest>): Promise<CopyResult> =>
     copy({ roots: roots(), destination: path('out/file'), ...overrides });
 
@@ -411,6 +419,31 @@ describe('allowed roots', () => {
     }
   });
 
+  test('no link is followed for who may not, wherever it leads; the root itself may be one', async () => {
+    await fs.mkdir(path('in/real'));
+    await write('found', 'in/real/file');
+    await fs.symlink('real', path('in/dir'));
+    await fs.symlink('real/file', path('in/link'));
+    await fs.mkdir(path('out/real'));
+    await fs.symlink('real', path('out/dir'));
+    await fs.symlink('in', path('alias'));
+    const strict = (root: Buffer) => ({ paths: [root], followsLinks: false });
+    const roots = { source: strict(path('alias')), destination: strict(path('out')) };
+    const from = (name: string) => path('alias', name);
+    for (const mode of ['in-place', 'atomic'] as const) {
+      const strictly = (source: Buffer, to = 'out/copy') =>
+        copy({ mode, roots, source, destination: path(to) });
+      await refused(strictly(from('link')), 'OUTSIDE_ROOTS', /link is a symbolic link/);
+      await refused(strictly(from('dir/file')), 'OUTSIDE_ROOTS', /dir is a symbolic link/);
+      await refused(strictly(from('real/file'), 'out/dir/copy'), 'OUTSIDE_ROOTS');
+      await refused(strictly(from('real/file'), 'out/dir/new/copy'), 'OUTSIDE_ROOTS');
+      await strictly(from('real/file'));
+      await strictly(from('real/file'), 'out/new/copy');
+    }
+    assert.deepEqual(await fs.readdir(path('out/real')), []);
+    assert.equal(await fs.readFile(path('out/new/copy'), 'utf8'), 'found');
+  });
+
   test('a circle of links ends', async () => {
     await fs.symlink('two', path('in/one'));
     await fs.symlink('one', path('in/two'));
@@ -424,7 +457,7 @@ describe('allowed roots', () => {
     await copy({
       source: path('alias/file'),
       destination: path('out/file'),
-      roots: { source: [path('alias')], destination: [path('out')] },
+      roots: { source: within(path('alias')), destination: within(path('out')) },
     });
     assert.equal(await fs.readFile(path('out/file'), 'utf8'), 'x');
   });
@@ -493,7 +526,7 @@ test('a copy onto itself is refused, and costs nothing', async () => {
 
 test('no descriptor stays open, whatever happens', { skip: process.platform !== 'linux' }, async () => {
   await write(randomBytes(200_000));
-  const roots = { source: [path('in')], destination: [path('out')] };
+  const roots = { source: within(path('in')), destination: within(path('out')) };
   for (const mode of ['in-place', 'atomic'] as const) {
     await copy({ mode });
     await copy({ mode, roots });

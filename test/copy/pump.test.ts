@@ -19,10 +19,11 @@ for (const crc of [null, 0]) {
       await source.write(content, 0, content.length, from);
       await source.write('not this', from + content.length);
       const heard: number[] = [];
+      const sealedAt: (number | undefined)[] = [];
       const pumped = await pump(
         source,
         destination,
-        { from, to: from + content.length, crc },
+        { from, to: from + content.length, crc, seal: async () => void sealedAt.push(heard.at(-1)) },
         65_536,
         new Throttle(),
         new AbortController().signal,
@@ -33,6 +34,8 @@ for (const crc of [null, 0]) {
         crc: crc === null ? null : crc32(content),
       });
       assert.equal(heard.at(-1), from + content.length);
+      // Before the last fsync was heard of.
+      assert.deepEqual(sealedAt, heard.length > 1 ? [heard.at(-2)] : [undefined]);
       const copied = Buffer.alloc(content.length);
       await destination.read(copied, 0, copied.length, from);
       assert.deepEqual(copied, content);

@@ -11,6 +11,7 @@ import { Throttle } from '../../src/copy/throttle.js';
 
 /** What storage answers to one call, at a time when it matters. */
 
+const within = (...paths: Buffer[]) => ({ paths, followsLinks: true });
 const never = new AbortController().signal;
 const NUMBERS = { EIO: -5, EROFS: -30, ENOSPC: -28, EDQUOT: -122, ESTALE: -116 } as const;
 type Code = keyof typeof NUMBERS;
@@ -35,7 +36,7 @@ function request(more: Partial<CopyRequest>): CopyRequest {
   return {
     source: Buffer.from(join(folder, 'source')),
     destination: Buffer.from(join(folder, 'out/copy')),
-    roots: { source: [Buffer.from(folder)], destination: [Buffer.from(folder)] },
+    roots: { source: within(Buffer.from(folder)), destination: within(Buffer.from(folder)) },
     size: null,
     resumeAt: 0,
     resumeVersion: null,

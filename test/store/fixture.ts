@@ -179,11 +179,15 @@ export function bullWorker(
   };
 }
 
-/** Waits for a condition, at most 15 s. */
-export async function until(what: string, condition: () => Promise<boolean> | boolean): Promise<void> {
-  const end = Date.now() + 15_000;
+/** Waits for a condition. */
+export async function until(
+  what: string,
+  condition: () => Promise<boolean> | boolean,
+  withinMs = 15_000,
+): Promise<void> {
+  const end = Date.now() + withinMs;
   while (!(await condition())) {
-    if (Date.now() > end) throw new Error(`not within 15 s: ${what}`);
+    if (Date.now() > end) throw new Error(`not within ${withinMs} ms: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }

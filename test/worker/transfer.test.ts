@@ -102,6 +102,37 @@ describe('files', () => {
     assert.deepEqual(await rig.destinationFiles(), ['good', 'way-out']);
   });
 
+  test('of a principal that may use only some directories are not reached through links', async (t) => {
+    const rig = await startTransferRig(t);
+    rig.startAgent();
+    await rig.make('bob/secret', 100);
+    await rig.make('alice/own', 100);
+    await symlink('../bob/secret', join(rig.source, 'alice/link'));
+    await mkdir(join(rig.destination, 'bob'));
+    await mkdir(join(rig.destination, 'alice'));
+    await symlink('../bob', join(rig.destination, 'alice/there'));
+    const intake = rig.test.store.openIntake(LOCAL_PRINCIPAL);
+    for (const [from, to] of [
+      ['alice/link', 'alice/a'],
+      ['alice/own', 'alice/there/b'],
+      ['alice/own', 'alice/c'],
+    ] as const) {
+      await intake.add({
+        path: Buffer.from(join(rig.source, from)),
+        destination: Buffer.from(join(rig.destination, to)),
+        size: null,
+      });
+    }
+    const { id } = await intake.commit(newTransfer({}, { followsLinks: false }));
+    await rig.ended(id);
+    const { items } = await rig.test.store.listFiles(id, {}, null, 10);
+    assert.deepEqual(
+      items.map(({ lastError }) => lastError?.code ?? null),
+      ['OUTSIDE_ROOTS', 'OUTSIDE_ROOTS', null],
+    );
+    assert.deepEqual(await rig.destinationFiles(), ['alice/c', 'alice/there']);
+  });
+
   test('that vanished, are shorter or longer than was said, or have no place fail with what is wrong', async (t) => {
     const rig = await startTransferRig(t);
     rig.startAgent();

@@ -8,7 +8,7 @@ import {
   transferRequestSchema,
 } from '../../model/requests.js';
 import { chosenWebhook, type WebhookWish } from '../../model/webhook.js';
-import type { AcceptedJob, DirectoryRequest, NewTransfer } from '../../store/types.js';
+import type { AcceptedJob, DirectoryRequest, FileCheck, NewTransfer } from '../../store/types.js';
 import { onlyConflict } from '../asking-twice.js';
 import { bodyChunks, readJson } from '../body.js';
 import type { RouteContext } from '../deps.js';
@@ -85,7 +85,7 @@ export function postTransfers(context: RouteContext) {
     const join = (conflict ?? body.conflict) === 'join';
     await takeFiles(intake, files, limits, await roomOn(body.node, arriving, join));
     return intake.commit(
-      newJob(body, body.limits ?? {}, body.verify ?? false, directories, body.labels ?? {}),
+      newJob(body, grant, body.limits ?? {}, body.verify ?? false, directories, body.labels ?? {}),
       commitOptions(join, limits),
     );
   }
@@ -106,7 +106,7 @@ export function postTransfers(context: RouteContext) {
     if (intake.filesAdded === 0) throw new BrokerError('EMPTY_LIST', 'The list has no file in it.');
     if (reader.blank > 0) intake.warn('BLANK_LINES', 'Empty lines of the list were ignored.', reader.blank);
     return intake.commit(
-      newJob(query, query, query.verify === 'true', [], labels),
+      newJob(query, grant, query, query.verify === 'true', [], labels),
       commitOptions(join, limits),
     );
   }
@@ -139,6 +139,7 @@ export function postTransfers(context: RouteContext) {
   function newJob(
     request: Pick<TransferRequest, 'node' | 'fileTimeoutSeconds' | 'deadlineSeconds'> &
       WebhookWish & { scrTransferFile?: string | undefined },
+    { asks }: FileCheck,
     wanted: { bytesPerSecond?: number | null | undefined; cpuPercent?: number | null | undefined },
     verify: boolean,
     directories: DirectoryRequest[],
@@ -147,6 +148,7 @@ export function postTransfers(context: RouteContext) {
     return {
       kind: 'transfer',
       node: request.node,
+      followsLinks: !asks,
       directories,
       labels,
       webhook: chosenWebhook(context.webhooks, request),
