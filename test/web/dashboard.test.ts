@@ -31,6 +31,19 @@ async function click(page: Page, text: string): Promise<void> {
   await page.evaluate(`${button(text)}.click()`);
 }
 
+/** What was read out, from now on until another page is loaded. */
+async function recordNotices(page: Page): Promise<void> {
+  await page.evaluate(`(() => {
+    window.told = [];
+    const notice = document.querySelector('[role=status]');
+    new MutationObserver(() => told.push(notice.innerText)).observe(notice, { childList: true, characterData: true, subtree: true });
+  })()`);
+}
+
+function jobIs(state: string): string {
+  return `document.querySelector('.headline .badge')?.innerText === '${state}'`;
+}
+
 async function at(page: Page, url: string, place: string): Promise<void> {
   await page.goto(`${url}/#/${place}`);
   await page.until(`location.hash.startsWith('#/${place}') && document.querySelector('h1')`);
@@ -61,6 +74,7 @@ test('submit by the API, watch, see an error, retry, cancel, pause a cache', { s
   const { page, url, sim, submit } = dashboard;
   await page.goto(`${url}/`);
   await page.until(says('No job yet'));
+  await recordNotices(page);
 
   const { id } = await submit(numbered(200), { label: 'run=42' });
   await page.until(`document.querySelector('a[href="#/jobs/${id}"]')`);
@@ -69,7 +83,8 @@ test('submit by the API, watch, see an error, retry, cancel, pause a cache', { s
   // It moves by itself to its end.
   const bar = `document.querySelector('.panel [role=progressbar]')`;
   await page.until(`Number(${bar}?.getAttribute('aria-valuenow')) > 0`);
-  await page.until(says('The job has ended: partial.'));
+  await page.until(jobIs('partial'));
+  await page.until(`told.includes('The job has ended: partial.')`);
   assert.equal(
     await page.until(`${bar}.getAttribute('aria-valuetext')`),
     '200 of 200 files, 1 file not done',
@@ -94,7 +109,7 @@ test('submit by the API, watch, see an error, retry, cancel, pause a cache', { s
   await click(page, 'Cancel');
   await page.until(`document.querySelector('dialog[open]')`);
   await page.evaluate(`document.querySelector('dialog [type=submit]').click()`);
-  await page.until(says('The job has ended: canceled.'));
+  await page.until(jobIs('canceled'));
   assert.equal((await ended(url, long.id)).state, 'canceled');
 
   await at(page, url, 'caches');
@@ -152,7 +167,7 @@ test('everything can be done by the keyboard, and a dialog keeps and gives back 
   await page.press('x');
   await page.until(`document.querySelector('dialog[open]')`);
   await page.press('Tab', 'Enter');
-  await page.until(says('The job has ended: canceled.'));
+  await page.until(jobIs('canceled'));
 
   await page.press('?');
   await page.until(says('Single keys do these things'));

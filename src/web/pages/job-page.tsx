@@ -138,8 +138,8 @@ function Actions({ job, live }: { job: Job; live: LiveJob }) {
           onClose={() => setAsked(null)}
           onConfirm={async () => {
             const canceled = await cancelJob(job.id);
-            live.update(() => canceled);
-            say('The job is being canceled.');
+            // Its end may have been told before the answer came.
+            live.update((known) => (isTerminalJobState(known.state) ? known : canceled));
           }}
         >
           <p>
