@@ -324,6 +324,7 @@ class RunningService implements Service {
       version,
       shuttingDown: () => this.#shuttingDown,
       publicMetrics: access.publicMetrics,
+      answersAnyHost: access.insecureWithoutCredentials,
       ...(authenticator && { authenticate: (field) => authenticator.authenticate(field) }),
       ...(this.#tls && { tls: this.#tls.options }),
       dashboard: dashboardFiles(log),

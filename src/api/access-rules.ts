@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { BrokerError } from '../model/errors.js';
 import { LOCAL_PRINCIPAL, type Principal, seesJobsOf } from '../model/principal.js';
@@ -24,7 +25,10 @@ const OF_A_QUEUE = /^\/v1\/(caches|nodes)\/:name(\/|$)/;
 const OF_A_JOB = /^\/v1\/jobs\/:id(\/|$)/;
 
 /** Before any route is added. */
-export function addAccessRules(app: FastifyInstance, { authenticate, store }: RouteContext): void {
+export function addAccessRules(
+  app: FastifyInstance,
+  { authenticate, answersAnyHost, store }: RouteContext,
+): void {
   app.decorateRequest('principal', null as unknown as Principal);
 
   app.addHook('onRoute', (route) => {
@@ -36,6 +40,7 @@ export function addAccessRules(app: FastifyInstance, { authenticate, store }: Ro
   app.addHook('onRequest', async (request, reply) => {
     const { access = 'admin' } = request.routeOptions.config;
     if (request.is404 || access === 'public') return;
+    if (!authenticate && !answersAnyHost) refuseOtherHosts(request);
     request.principal = authenticate ? await principalOf(request, reply) : LOCAL_PRINCIPAL;
     await requireQuota(request.principal, store);
     requireRole(request.principal, access);
@@ -85,6 +90,19 @@ export function seesCache(principal: Principal, cache: string): boolean {
 
 export function seesNode(principal: Principal, node: string): boolean {
   return hasRole(principal.role, 'operate') || mayTransfer(principal, node);
+}
+
+/**
+ * A page of another site can have the name of its own host become our address (DNS rebinding), and is then no other site
+ * to the browser. Where no credential is asked for that would be enough; but an address cannot be made another one.
+ */
+function refuseOtherHosts({ hostname }: FastifyRequest): void {
+  const name = hostname.replace(/^\[|\]$/g, '').toLowerCase();
+  if (isIP(name) !== 0 || name === 'localhost' || name.endsWith('.localhost')) return;
+  throw new BrokerError(
+    'CROSS_SITE',
+    `Without a credential configured the service answers requests to its address or to localhost, not to the name ${JSON.stringify(hostname.slice(0, 255))}.`,
+  );
 }
 
 /** RFC 6750 §3: without a credential nothing is said of an error. */

@@ -32,6 +32,8 @@ export interface ApiDeps {
   publicMetrics?: boolean;
   /** Absent: plain HTTP. */
   tls?: TlsOptions;
+  /** True: also without a credential configured it is all the same by what name the service was called. */
+  answersAnyHost?: boolean;
   /** Absent: no credential is configured, and every caller is the local principal. */
   authenticate?: Authenticate;
 }

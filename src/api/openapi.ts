@@ -67,6 +67,7 @@ const SECURITY_SCHEMES = {
 
 /** What every operation may answer, by whom it is for. */
 const IDENTIFYING: readonly ApiErrorCode[] = [
+  'CROSS_SITE',
   'UNAUTHENTICATED',
   'PRINCIPAL_UNKNOWN',
   'KEYS_UNAVAILABLE',

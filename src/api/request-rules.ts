@@ -1,5 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { BrokerError } from '../model/errors.js';
+import type { Principal } from '../model/principal.js';
 import type { RouteContext } from './deps.js';
 
 /** What holds for every request, whatever its route. */
@@ -30,7 +31,9 @@ export function addRequestRules(app: FastifyInstance, { shuttingDown, metrics }:
     metrics?.requestAnswered(method, request.routeOptions.url ?? '', reply.statusCode, reply.elapsedTime);
     // What asks every few seconds for ever would bury everything else.
     const level = PROBES.has(url) && reply.statusCode < 500 ? 'debug' : 'info';
-    request.log[level]({ method, url, status: reply.statusCode, durationMs }, 'request answered');
+    // Not set where nobody is asked who it is.
+    const principal = (request.principal as Principal | null)?.name;
+    request.log[level]({ method, url, status: reply.statusCode, durationMs, principal }, 'request answered');
   });
 
   app.setNotFoundHandler((request) => {

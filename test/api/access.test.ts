@@ -258,6 +258,20 @@ describe('a principal flushes what lies in its prefixes', () => {
   });
 });
 
+test("without a credential configured a name that could be anybody's is not answered to", async () => {
+  const api = startApi();
+  try {
+    for (const host of ['127.0.0.1:8080', '[::1]:8080', 'localhost', 'LOCALHOST:1']) {
+      assert.equal((await api.json({ url: '/v1/me', headers: { host } })).status, 200, host);
+    }
+    for (const host of ['evil.example.org', 'localhost.example.org:8080', '127.0.0.1.example.org']) {
+      await api.refused('CROSS_SITE', { url: '/v1/jobs', headers: { host } });
+    }
+  } finally {
+    await api.close();
+  }
+});
+
 test('a principal copies from its source roots to its destination roots, and nothing else', async () => {
   const api = startApi({ principals: PRINCIPALS });
   const send = (payload: object | string, query = '') =>

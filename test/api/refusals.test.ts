@@ -172,7 +172,7 @@ test('a page of another site cannot make a browser send work', async (t) => {
   const post = (headers: Record<string, string>): InjectOptions => ({
     method: 'POST',
     url: '/v1/flushes?cache=projects&export=/exp1',
-    headers: { host: 'broker:8080', 'content-type': 'text/plain', ...headers },
+    headers: { host: '127.0.0.1:8080', 'content-type': 'text/plain', ...headers },
     payload: '/a\n',
   });
   await api.refused('CROSS_SITE', post({ 'sec-fetch-site': 'cross-site' }));
@@ -184,7 +184,7 @@ test('a page of another site cannot make a browser send work', async (t) => {
     {},
     { 'sec-fetch-site': 'same-origin' },
     { 'sec-fetch-site': 'none' },
-    { origin: 'http://broker:8080' },
+    { origin: 'http://127.0.0.1:8080' },
   ];
   for (const headers of fine)
     assert.equal((await api.json(post(headers as Record<string, string>))).status, 202);
