@@ -42,7 +42,11 @@ export class Duplicates {
       slot = (slot + 1) & mask;
     }
     if (this.#size === this.#indices.length) this.#growEntries();
-    this.#digests.set([a, b, c, d], this.#size * DIGEST_WORDS);
+    const at = this.#size * DIGEST_WORDS;
+    this.#digests[at] = a;
+    this.#digests[at + 1] = b;
+    this.#digests[at + 2] = c;
+    this.#digests[at + 3] = d;
     this.#indices[this.#size] = index;
     this.#size += 1;
     this.#slots[slot] = this.#size;
