@@ -7,6 +7,7 @@ import type { Config } from './config.js';
 const LIVE: readonly string[] = [
   'caches',
   'adHoc',
+  'webhooks',
   'log.level',
   'access.principals',
   'access.unknownPrincipals',

@@ -171,13 +171,15 @@ class RunningService implements Service {
     this.#gauges?.reconfigure(config.caches);
     this.#worker?.reconfigure(config.caches);
     this.#authenticator?.reconfigure(config.access);
+    this.#deliverer?.reconfigure(config.webhooks);
     // What needs a restart is told again until there was one.
-    const { caches, adHoc, log: logging, access } = config;
+    const { caches, adHoc, webhooks, log: logging, access } = config;
     const { principals, unknownPrincipals } = access;
     this.#config = {
       ...this.#config,
       caches,
       adHoc,
+      webhooks,
       log: logging,
       access: { ...this.#config.access, principals, unknownPrincipals },
     };
@@ -311,7 +313,7 @@ class RunningService implements Service {
   async #startApi(store: JobStore): Promise<void> {
     const { config, version, log } = this.#settings;
     this.#jobStore = store;
-    const { limits, caches, adHoc, webhooks, http, access } = config;
+    const { limits, caches, adHoc, http, access } = config;
     const authenticator = this.#authenticator;
     const targets = new Targets(caches, adHoc);
     this.#targets = targets;
@@ -319,7 +321,7 @@ class RunningService implements Service {
       store,
       limits,
       targets,
-      webhooks,
+      webhooks: () => this.#config.webhooks,
       log,
       version,
       shuttingDown: () => this.#shuttingDown,

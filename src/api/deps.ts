@@ -18,7 +18,8 @@ export interface ApiDeps {
   limits: ApiLimits;
   /** The caches that requests may name. */
   targets: Targets;
-  webhooks: WebhooksConfig;
+  /** As configured now. */
+  webhooks: () => WebhooksConfig;
   log: Logger;
   /** Of the product; shown by /healthz and in the OpenAPI document. */
   version: string;

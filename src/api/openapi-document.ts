@@ -23,7 +23,7 @@ export async function openApiDocument(options: {
     store: {} as JobStore,
     limits: options.limits ?? apiLimitsSchema.parse({}),
     targets: new Targets([], adHocSchema.parse({})),
-    webhooks: webhooksConfigSchema.parse({}),
+    webhooks: () => webhooksConfigSchema.parse({}),
     log: pino({ level: 'silent' }),
     version: options.version,
     shuttingDown: () => false,

@@ -33,13 +33,15 @@ const JITTER = 0.1;
 /** Calls the webhooks of jobs; any number of processes may. Each attempt stands in the record of its job. */
 export class Deliverer {
   readonly #options: DelivererOptions;
-  readonly #addresses: PublicAddresses;
+  #webhooks: WebhooksConfig;
+  #addresses: PublicAddresses;
   readonly #connection: QueueConnection;
   readonly #bull: Worker<DeliveryItem>;
   readonly #end = new AbortController();
 
   constructor(options: DelivererOptions) {
     this.#options = options;
+    this.#webhooks = options.webhooks;
     const { store, webhooks, lockMs, stalledCheckMs, log, lookup } = options;
     this.#addresses = new PublicAddresses(webhooks.networks, lookup);
     this.#connection = store.newConnection();
@@ -58,6 +60,13 @@ export class Deliverer {
     });
     this.#bull.on('error', (error) => log.warn({ err: error }, 'queue of webhooks'));
     store.start();
+  }
+
+  /** Calls from now on are made by this configuration. */
+  reconfigure(webhooks: WebhooksConfig): void {
+    this.#webhooks = webhooks;
+    this.#addresses = new PublicAddresses(webhooks.networks, this.#options.lookup);
+    this.#bull.concurrency = webhooks.concurrency;
   }
 
   /**
@@ -87,13 +96,13 @@ export class Deliverer {
 
   /** @returns when the next one is due, or null */
   async #attempt(item: DeliveryItem, due: DueDelivery): Promise<number | null> {
-    const { store, webhooks, version, log } = this.#options;
+    const { store, version, log } = this.#options;
     const begin = Date.now();
-    const destination = destinationOf(webhooks, due.webhook);
+    const destination = destinationOf(this.#webhooks, due.webhook);
     const result = destination
       ? await callWebhook(destination, deliveryId(item.jobId, item.event), due.body, {
           addresses: this.#addresses,
-          timeoutMs: webhooks.timeoutSeconds * 1000,
+          timeoutMs: this.#webhooks.timeoutSeconds * 1000,
           userAgent: `writeback-broker/${version}`,
           signal: this.#end.signal,
         })
@@ -114,7 +123,7 @@ export class Deliverer {
   }
 
   #next({ error, gone, retryAfterMs }: CallResult, tries: number): { state: DeliveryState; pauseMs: number } {
-    const pauseSeconds = this.#options.webhooks.retrySeconds[tries];
+    const pauseSeconds = this.#webhooks.retrySeconds[tries];
     if (error === null) return { state: 'delivered', pauseMs: 0 };
     if (gone || pauseSeconds === undefined) return { state: 'failed', pauseMs: 0 };
     const pauseMs = pauseSeconds * 1000 * (1 + Math.random() * JITTER);

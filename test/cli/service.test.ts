@@ -24,10 +24,11 @@ describe('the command line and the service understand each other', () => {
       store: stored.store,
       limits: apiLimitsSchema.parse({}),
       targets: new Targets([NAS], adHocSchema.parse({})),
-      webhooks: webhooksConfigSchema.parse({
-        endpoints: [{ name: 'hook', url: 'https://hooks.example.org/', secrets: [SECRET] }],
-        origins: [{ origin: 'https://jobs.example.org', secrets: [SECRET] }],
-      }),
+      webhooks: () =>
+        webhooksConfigSchema.parse({
+          endpoints: [{ name: 'hook', url: 'https://hooks.example.org/', secrets: [SECRET] }],
+          origins: [{ origin: 'https://jobs.example.org', secrets: [SECRET] }],
+        }),
       log: pino({ level: 'silent' }),
       version: '0.0.0-test',
       shuttingDown: () => false,

@@ -76,7 +76,7 @@ export function startApi(options: ApiTestOptions = {}): ApiTest {
       adHocSchema.parse(options.adHoc ?? {}),
       options.lookup,
     ),
-    webhooks: webhooksConfigSchema.parse(options.webhooks ?? {}),
+    webhooks: () => webhooksConfigSchema.parse(options.webhooks ?? {}),
     log: pino({ level: 'info' }, { write: (line: string) => void log.push(JSON.parse(line)) }),
     version: '1.2.3',
     shuttingDown: () => shuttingDown,

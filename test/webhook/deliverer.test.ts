@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
 import { pino } from 'pino';
+import { Webhook } from 'standardwebhooks';
 import { LOCAL_PRINCIPAL } from '../../src/model/principal.js';
-import { type JobWebhook, webhooksConfigSchema } from '../../src/model/webhook.js';
+import { type JobWebhook, type WebhooksConfig, webhooksConfigSchema } from '../../src/model/webhook.js';
 import type { WebhookEvent } from '../../src/model/words.js';
 import { openDeliveryStore } from '../../src/store/delivery-store.js';
 import { Deliverer } from '../../src/webhook/deliverer.js';
@@ -33,15 +34,19 @@ async function startHook(): Promise<void> {
   running.push(() => receiver.close());
 }
 
-function startDeliverer(retrySeconds: number[] = []): void {
+function webhooks(retrySeconds: number[], secrets = [SECRET]): WebhooksConfig {
+  return webhooksConfigSchema.parse({
+    endpoints: [{ name: 'hook', url: receiver.url, secrets }],
+    networks: ['127.0.0.0/8'],
+    retrySeconds,
+  });
+}
+
+function startDeliverer(retrySeconds: number[] = []): Deliverer {
   const store = openDeliveryStore({ redis: { url: t.redis.url, cluster: false }, keyPrefix: 'test' });
   const deliverer = new Deliverer({
     store,
-    webhooks: webhooksConfigSchema.parse({
-      endpoints: [{ name: 'hook', url: receiver.url, secrets: [SECRET] }],
-      networks: ['127.0.0.0/8'],
-      retrySeconds,
-    }),
+    webhooks: webhooks(retrySeconds),
     lockMs: 1000,
     stalledCheckMs: 500,
     version: 'test',
@@ -51,6 +56,7 @@ function startDeliverer(retrySeconds: number[] = []): void {
     await deliverer.close(0);
     await store.close();
   });
+  return deliverer;
 }
 
 async function submit(events: WebhookEvent[], files = ['/a', '/b']): Promise<string> {
@@ -177,6 +183,23 @@ test('an endpoint that the configuration does not know any more is an error that
   // Nobody is shown what may be a token.
   assert.equal(delivery?.to, 'https://gone.example.org');
   assert.doesNotMatch(JSON.stringify([delivery, await t.store.getJob(id)]), /abc/);
+});
+
+test('a changed configuration holds from the next call on: a second key signs beside the first', async () => {
+  await startHook();
+  const deliverer = startDeliverer();
+  const added = `whsec_${Buffer.alloc(24, 8).toString('base64')}`;
+  deliverer.reconfigure(webhooks([], [added, SECRET]));
+  const id = await submit(['job.ended']);
+  await t.store.cancel(id);
+  await receiver.atLeast(1);
+  const { headers, body } = receiver.received[0] ?? assert.fail();
+  for (const secret of [added, SECRET]) new Webhook(secret).verify(body, headers as Record<string, string>);
+  deliverer.reconfigure(webhooksConfigSchema.parse({ retrySeconds: [] }));
+  const unknown = await submit(['job.ended'], ['/c']);
+  await t.store.cancel(unknown);
+  await until('it is given up', async () => (await deliveryOf(unknown, 'job.ended'))?.state === 'failed');
+  assert.equal(receiver.received.length, 1);
 });
 
 test('deliveries go with their job', async () => {

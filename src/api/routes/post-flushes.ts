@@ -171,7 +171,7 @@ export function postFlushes(context: RouteContext) {
       export: target.export,
       directories,
       labels,
-      webhook: chosenWebhook(context.webhooks, options),
+      webhook: chosenWebhook(context.webhooks(), options),
       options: {
         pathsAre,
         clientMount: target.clientMount,

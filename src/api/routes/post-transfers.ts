@@ -151,7 +151,7 @@ export function postTransfers(context: RouteContext) {
       followsLinks: !asks,
       directories,
       labels,
-      webhook: chosenWebhook(context.webhooks, request),
+      webhook: chosenWebhook(context.webhooks(), request),
       options: {
         verify,
         limits: { bytesPerSecond: wanted.bytesPerSecond ?? null, cpuPercent: wanted.cpuPercent ?? null },
