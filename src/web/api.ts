@@ -14,8 +14,11 @@ const SILENCE_MS = 40_000;
 const PAGES_AT_ONCE = 10;
 const NOT_REACHABLE = 'The service cannot be reached.';
 
+/** What was asked for is not to be had; the message is for the person who asked. */
+export class ServiceError extends Error {}
+
 /** The service has answered, and refuses. The message is its `detail`. */
-export class Refusal extends Error {
+export class Refusal extends ServiceError {
   readonly status: number;
   readonly code: string;
   readonly retryAfterMs: number;
@@ -29,7 +32,7 @@ export class Refusal extends Error {
 }
 
 /** The service does not answer, or cannot now; the page asks whether it is back. */
-export class Unreachable extends Error {}
+export class Unreachable extends ServiceError {}
 
 export interface Page<T> {
   items: T[];
@@ -139,7 +142,7 @@ export async function downloadReport(id: string, format: string, scope: string):
     return;
   }
   // Its end may be far: no deadline but that of the service.
-  const answer = await send('GET', path, {}, new AbortController().signal);
+  const answer = await send('GET', path, {});
   const address = URL.createObjectURL(await answer.blob());
   link.href = address;
   link.click();
@@ -181,7 +184,7 @@ export async function listen(
       read(value);
     }
   } catch (error) {
-    if (options.signal.aborted || error instanceof Refusal || error instanceof Unreachable) throw error;
+    if (options.signal.aborted || error instanceof ServiceError) throw error;
     // It broke off, or fell silent: who connects anew learns why.
     return true;
   } finally {
@@ -205,7 +208,7 @@ async function send(
   method: string,
   path: string,
   { body, headers }: Pick<Options, 'body' | 'headers'>,
-  signal: AbortSignal,
+  signal?: AbortSignal,
   given: AbortSignal | undefined = signal,
 ): Promise<Response> {
   let answer: Response;
@@ -218,7 +221,7 @@ async function send(
         ...(body && { 'content-type': 'application/json' }),
       },
       ...(body && { body: JSON.stringify(body) }),
-      signal,
+      ...(signal && { signal }),
       cache: 'no-store',
       credentials: 'omit',
     });

@@ -1,5 +1,5 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { getMe, Refusal, Unreachable } from './api.js';
+import { getMe, Refusal, ServiceError } from './api.js';
 import { outage, returns } from './connection.js';
 import { notice } from './notice.js';
 import { CachesPage } from './pages/caches-page.js';
@@ -98,7 +98,7 @@ function useMe(): string | null {
         // 401 has led to the form already; a principal that is not known here may have another token.
         if (error instanceof Refusal && error.status === 403) signOut(error.message);
         else if (error instanceof Refusal && error.status !== 401) setProblem(error.message);
-        else if (!(error instanceof Refusal) && !(error instanceof Unreachable)) throw error;
+        else if (!(error instanceof ServiceError)) throw error;
       },
     );
   }, [wanted, returned]);

@@ -130,26 +130,35 @@ export function useJob(id: string): LiveJob {
 
 async function followJob(id: string, show: (job: Job) => void, signal: AbortSignal): Promise<void> {
   let lastEventId: string | undefined;
-  for (let ended = false; !ended; ) {
+  let mayListen = true;
+  for (;;) {
     try {
-      const more = await listen(`/v1/jobs/${encodeURIComponent(id)}/events`, {
-        lastEventId,
-        signal,
-        onEvent(event) {
-          lastEventId = event.id;
-          if (event.data !== '') show(JSON.parse(event.data) as Job);
-          if (event.type === 'end') ended = true;
-        },
-      });
-      if (!more || ended) return;
+      if (mayListen) {
+        let ended = false;
+        const more = await listen(`/v1/jobs/${encodeURIComponent(id)}/events`, {
+          lastEventId,
+          signal,
+          onEvent(event) {
+            lastEventId = event.id;
+            if (event.data !== '') show(JSON.parse(event.data) as Job);
+            if (event.type === 'end') ended = true;
+          },
+        });
+        if (!more || ended) return;
+        await pause(AGAIN_MS, signal);
+      } else {
+        const job = await getJob(id, signal);
+        show(job);
+        if (isTerminalJobState(job.state)) return;
+        await pause(POLL_MS, signal);
+        mayListen = true;
+      }
     } catch (error) {
       if (!(error instanceof Refusal) || error.status !== 429) throw error;
-      // Too many listen: asking now and then costs the service less.
-      const job = await getJob(id, signal);
-      show(job);
-      ended = isTerminalJobState(job.state);
+      // Too many listen: asking now and then costs the service less. Or this principal has asked too often.
+      if (!mayListen) await pause(error.retryAfterMs, signal);
+      mayListen = false;
     }
-    if (!ended) await pause(lastEventId === undefined ? POLL_MS : AGAIN_MS, signal);
   }
 }
 

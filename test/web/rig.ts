@@ -72,7 +72,7 @@ export async function openDashboard(
   return dashboard;
 }
 
-export function portsOf({ ports }: SimulatedCache): { mount: number; nfs: number } {
+function portsOf({ ports }: SimulatedCache): { mount: number; nfs: number } {
   return { mount: ports.mount, nfs: ports.nfs };
 }
 

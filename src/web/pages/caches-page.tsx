@@ -157,9 +157,9 @@ function LastHour({ cache }: { cache: Cache }) {
   const [measure, setMeasure] = useState<Measure>('files');
   const history = usePolled(cache.name, ASK_HISTORY_MS, (signal) => getCacheHistory(cache.name, signal));
   const limit = cache.limits.filesPerSecond;
-  if (history.refusal) return <Callout tone="bad">{history.refusal.message}</Callout>;
   return (
     <div>
+      {history.refusal && <Callout tone="bad">{history.refusal.message}</Callout>}
       <div class="panel-head">
         <p>
           {history.data === undefined ? (

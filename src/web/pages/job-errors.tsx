@@ -21,10 +21,10 @@ function ErrorGroups({ job, onCode }: { job: Job; onCode: (code: string) => void
   const groups = usePolled(`${job.id} ${ended}`, ended ? null : ASK_MS, (signal) =>
     listErrors(job.id, signal),
   );
-  if (groups.refusal) return <Callout tone="bad">{groups.refusal.message}</Callout>;
   return (
     <section class="panel" aria-labelledby="errors">
       <h2 id="errors">Errors</h2>
+      {groups.refusal && <Callout tone="bad">{groups.refusal.message}</Callout>}
       {groups.data === undefined ? (
         <p class="empty">Reading the errors …</p>
       ) : (

@@ -3,7 +3,7 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import type { Job } from '../../model/job.js';
 import { bytesText, countText, durationText, rateText } from '../../model/text.js';
 import { type FileState, isTerminalJobState } from '../../model/words.js';
-import { cancelJob, downloadReport, Refusal, retryJob, Unreachable } from '../api.js';
+import { cancelJob, downloadReport, retryJob, ServiceError } from '../api.js';
 import { type LiveJob, useJob } from '../live.js';
 import { say } from '../notice.js';
 import { Ago, Callout, Key, Known, StateBadge, Unknown } from '../parts/basics.js';
@@ -183,7 +183,7 @@ function Report({ job }: { job: Job }) {
     try {
       await downloadReport(job.id, format, scope);
     } catch (error) {
-      if (!(error instanceof Refusal) && !(error instanceof Unreachable)) throw error;
+      if (!(error instanceof ServiceError)) throw error;
       say(error.message);
     }
   };

@@ -192,11 +192,12 @@ function JobList({ filters }: { filters: Filters }) {
     listJobs(query, cursor, PAGE, signal),
   );
 
-  if (list.refusal) return <Callout tone="bad">{list.refusal.message}</Callout>;
-  if (list.data === undefined) return <p class="empty">Reading the jobs …</p>;
+  const refusal = list.refusal && <Callout tone="bad">{list.refusal.message}</Callout>;
+  if (list.data === undefined) return refusal ?? <p class="empty">Reading the jobs …</p>;
   const { items, nextCursor } = list.data;
   return (
     <section aria-label="Jobs" aria-busy={list.stale}>
+      {refusal}
       {items.length === 0 ? (
         <NoJobs searching={nextCursor !== null} filtered={Object.values(filters).some(Boolean)} />
       ) : (

@@ -1,6 +1,6 @@
 import type { ComponentChildren } from 'preact';
 import { useEffect, useId, useRef, useState } from 'preact/hooks';
-import { Refusal, Unreachable } from '../api.js';
+import { ServiceError } from '../api.js';
 
 /** A modal dialog: the browser keeps the focus in it, closes it on Escape, and gives the focus back. */
 export function Dialog({
@@ -60,7 +60,7 @@ export function ConfirmDialog({
       await onConfirm(text.trim());
       onClose();
     } catch (error) {
-      if (!(error instanceof Refusal) && !(error instanceof Unreachable)) throw error;
+      if (!(error instanceof ServiceError)) throw error;
       setProblem(error.message);
     } finally {
       setBusy(false);

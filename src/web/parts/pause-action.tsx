@@ -1,5 +1,5 @@
 import { useState } from 'preact/hooks';
-import { Refusal, Unreachable } from '../api.js';
+import { ServiceError } from '../api.js';
 import { say } from '../notice.js';
 import { may } from '../session.js';
 import { ConfirmDialog } from './dialog.js';
@@ -28,7 +28,7 @@ export function PauseAction({
       await resume();
       say(`The ${kind} ${name} goes on.`);
     } catch (error) {
-      if (!(error instanceof Refusal) && !(error instanceof Unreachable)) throw error;
+      if (!(error instanceof ServiceError)) throw error;
       say(error.message);
     } finally {
       setBusy(false);
