@@ -123,6 +123,43 @@ test('what is recorded comes back with every file, in the order of submission', 
   assert.equal(items[2]?.durationMs, 3);
 });
 
+test('details that came in several batches, from whomever, lie in one blob after the end of the chunk', async () => {
+  const client = t.redis.client();
+  const blobs = async (id: string) => (await client.hkeys(t.keys.details(id))).sort();
+  const ends = async (id: string) =>
+    (await t.store.listFiles(id, {}, null, 10)).items.map(({ state, attempts }) => [state, attempts]);
+
+  const once = await submit(t.store, ['a', 'b']);
+  const only = await begin(t.work, once, 0);
+  await t.work.record(
+    only,
+    only.files.map((file) => result(file)),
+  );
+  await t.work.endChunk(only);
+  assert.deepEqual(await blobs(once), ['0.1', '0:n']);
+
+  // What the intake said of a duplicate, what a worker recorded before it died, and what the next one did.
+  const often = await submit(t.store, ['a', 'a', 'b', 'c']);
+  const first = await begin(t.work, often, 0);
+  await t.work.record(first, [result(first.files[0] as never, { attempts: 2 })]);
+  const second = await begin(t.work, often, 0);
+  await t.work.record(
+    second,
+    second.files.map((file) => result(file, { attempts: 3 })),
+  );
+  assert.deepEqual(await blobs(often), ['0.1', '0.2', '0.3', '0:n']);
+  const before = await ends(often);
+  await t.work.endChunk(second);
+  assert.deepEqual(await blobs(often), ['0']);
+  assert.deepEqual(await ends(often), before);
+  assert.deepEqual(before, [
+    ['succeeded', 2],
+    ['skipped', 0],
+    ['succeeded', 3],
+    ['succeeded', 3],
+  ]);
+});
+
 test('pages of files fit together, whatever the filter and the limit', async () => {
   const id = await submit(t.store, manyPaths(3000));
   await finishAll(t.work, id, 6, (file) => result(file, file.index % 700 === 3 ? { state: 'failed' } : {}));
