@@ -29,6 +29,6 @@ VOLUME /var/lib/writeback
 # The API; /metrics and /healthz of a process with --role worker.
 EXPOSE 8080 9464
 HEALTHCHECK --interval=15s --timeout=5s --start-period=20s \
-  CMD ["node", "-e", "const { WRITEBACK_HTTP_PORT: api, WRITEBACK_WORKER_METRICS_PORT: worker } = process.env; Promise.any([api, worker].map(async (port) => { if (!(await fetch(`http://127.0.0.1:${port}/healthz`)).ok) throw port; })).then(() => process.exit(0), () => process.exit(1))"]
+  CMD ["node", "-e", "const { WRITEBACK_HTTP_PORT: api, WRITEBACK_WORKER_METRICS_PORT: worker } = process.env; process.env.NODE_TLS_REJECT_UNAUTHORIZED = '0'; Promise.any([api, worker].flatMap((port) => ['http', 'https'].map(async (scheme) => { if (!(await fetch(`${scheme}://127.0.0.1:${port}/healthz`)).ok) throw port; }))).then(() => process.exit(0), () => process.exit(1))"]
 ENTRYPOINT ["node", "/app/dist/main.js"]
 CMD ["serve"]
