@@ -1,5 +1,4 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { DelayedError, type Job, RateLimitError, Worker } from 'bullmq';
 import type { Logger } from 'pino';
 import { HandBack } from '../flush/engine.js';
 import type { SessionEvent } from '../flush/session.js';
@@ -9,12 +8,11 @@ import type { FileErrorCode } from '../model/errors.js';
 import { endedUntried } from '../model/file-result.js';
 import { isTerminalJobState } from '../model/words.js';
 import type { QueueConnection } from '../store/connect.js';
-import { WORKER_LIMITER } from '../store/queue.js';
-import type { CacheQueue, ChunkRun, FlushWork, WorkItem, WorkStore } from '../store/work.js';
+import type { CacheQueue, ChunkRun, FlushWork, WorkStore } from '../store/work.js';
 import { runChunk } from './chunk.js';
 import { CircuitBreaker } from './circuit-breaker.js';
-import { JobEnded } from './endings.js';
 import { runExpansion, waitForOthers } from './expansion.js';
+import { type ActiveItem, type ItemFate, ItemQueue } from './item-queue.js';
 import { ListedFiles } from './listed-files.js';
 import type { CacheLoad, ItemEnd, WorkObserver } from './observer.js';
 import { SessionPool, type SharedSession } from './sessions.js';
@@ -44,22 +42,8 @@ export interface CacheWorkerOptions {
   observer?: WorkObserver | undefined;
 }
 
-/** A chunk or directory in hand. */
-interface ActiveItem {
-  itemId: string;
-  jobId: string;
-  abort: AbortController;
-}
-
-/** BullMQ gives up a chunk without a word after so many stalls; what happens then is decided here. */
-const MAX_STALLED_COUNT = 1_000_000;
-/** A chunk that saw its worker die this often may be the cause. */
-const SUSPECT_STALLS = 2;
-const SUSPECT_SPREAD_MS = 5000;
-/** How soon a held queue is looked at again: nothing wakes a worker when the hold is ended early. */
-const HELD_POLL_MS = 1000;
-/** After a fault of Redis. */
-const RETRY_MS = 1000;
+/** How long one read blocks: an item that is added ends it at once. */
+const IDLE_POLL_MS = 5000;
 /** Between two looks whether a held cache answers again. */
 const PROBE_MS = 1000;
 const PROBE_TIMEOUT_MS = 5000;
@@ -80,10 +64,8 @@ export class CacheWorker {
   readonly #slots: CacheSlots;
   readonly #breaker: CircuitBreaker;
   readonly #sessions: SessionPool;
-  readonly #bull: Worker<WorkItem>;
-  readonly #items = new Set<ActiveItem>();
+  readonly #items: ItemQueue;
   readonly #listed = new ListedFiles();
-  #draining = false;
   #probe: Promise<void> | null = null;
   #toldUpAt = 0;
   #closing: Promise<void> | null = null;
@@ -139,39 +121,22 @@ export class CacheWorker {
         },
       },
     });
-    this.#bull = new Worker<WorkItem>(entry.queue, (job, token) => this.#process(job, token), {
-      connection: options.connection,
-      prefix: store.bullPrefix,
+    this.#items = new ItemQueue({
+      ...options,
+      queue: entry.queue,
       concurrency: options.chunksPerCache,
-      lockDuration: options.lockMs,
-      stalledInterval: options.stalledCheckMs,
-      maxStalledCount: MAX_STALLED_COUNT,
-      limiter: { ...WORKER_LIMITER },
-      maximumRateLimitDelay: HELD_POLL_MS,
-      runRetryDelay: RETRY_MS,
-      removeOnComplete: { count: 0 },
-      removeOnFail: { count: 0 },
-      skipVersionCheck: true,
-    });
-    this.#bull.on('error', (error) => {
-      // Each of many connections tells of each of many attempts; that Redis is away is told once, elsewhere.
-      const level = 'code' in error || options.connection.status !== 'ready' ? 'debug' : 'warn';
-      this.#log[level]({ err: error }, 'queue');
-    });
-    this.#bull.on('lockRenewalFailed', (itemIds) => {
-      // Somebody else has it by now, or will soon.
-      for (const item of this.#items) {
-        if (itemIds.includes(item.itemId)) item.abort.abort(new HandBack('its lock was lost'));
-      }
+      idlePollMs: IDLE_POLL_MS,
+      log: this.#log,
+      work: (item) => this.#work(item),
     });
   }
 
   get chunksInHand(): number {
-    return this.#items.size;
+    return this.#items.items.size;
   }
 
   get load(): CacheLoad {
-    return { cache: this.#measuredAs, itemsInHand: this.#items.size, ...this.#slots.load };
+    return { cache: this.#measuredAs, itemsInHand: this.chunksInHand, ...this.#slots.load };
   }
 
   /** The configuration changed, or a request named the same address with other settings. */
@@ -182,21 +147,20 @@ export class CacheWorker {
   }
 
   endJob(jobId: string, why: 'canceled' | 'expired'): void {
-    for (const item of this.#items) if (item.jobId === jobId) item.abort.abort(new JobEnded(why));
+    this.#items.endJob(jobId, why);
   }
 
   /** Takes no more chunks, begins no more flushes, and lets those under way end for `graceMs`. Never rejects. */
   async drain(graceMs: number): Promise<void> {
-    this.#draining = true;
     this.#slots.drain();
-    await this.#bull.pause(true).catch((error: unknown) => this.#log.warn({ err: error }, 'queue'));
+    await this.#items.stopTaking();
     await this.#letOutstandingEnd(graceMs);
   }
 
   /** After `drain`: everything in hand goes back to the queue. Waits for Redis: its caller has a deadline. Never rejects. */
   async handBack(): Promise<void> {
-    this.#handBackAll();
-    while (this.#items.size > 0 && !this.#closed.signal.aborted) await delay(10);
+    this.#items.handBackAll();
+    await this.#items.empty();
   }
 
   /** Ends all at once; `drain` and `handBack` first. Waits for Redis as these do. Never rejects. */
@@ -206,10 +170,8 @@ export class CacheWorker {
   }
 
   async #closeAll(): Promise<void> {
-    this.#draining = true;
     this.#closed.abort();
-    this.#handBackAll();
-    await this.#bull.close().catch((error: unknown) => this.#log.warn({ err: error }, 'queue'));
+    await this.#items.close();
     await this.#sessions.close();
     await this.#slots.close();
     await this.#probe;
@@ -217,12 +179,12 @@ export class CacheWorker {
 
   /** The cache was paused: what is under way ends, the rest goes back to the queue until it is resumed. */
   async #stepBack(): Promise<void> {
-    if (this.#draining || this.#items.size === 0) return;
+    if (this.#items.isDraining || this.chunksInHand === 0) return;
     this.#slots.drain();
-    const items = [...this.#items];
+    const items = [...this.#items.items];
     await this.#letOutstandingEnd(60_000);
     for (const { abort } of items) abort.abort(new HandBack('the cache is paused'));
-    if (!this.#draining) this.#slots.resume();
+    if (!this.#items.isDraining) this.#slots.resume();
   }
 
   async #letOutstandingEnd(graceMs: number): Promise<void> {
@@ -230,58 +192,35 @@ export class CacheWorker {
     while (this.#slots.outstanding > 0 && Date.now() < deadlineAt) await delay(20);
   }
 
-  #handBackAll(): void {
-    for (const { abort } of this.#items) abort.abort(new HandBack());
-  }
-
   // One item of the queue.
 
-  async #process(job: Job<WorkItem>, token: string | undefined): Promise<void> {
-    if (this.#draining) return this.#giveBack(job, token, 0);
-    const stalls = job.stalledCounter;
-    if (stalls >= SUSPECT_STALLS && stalls <= this.#options.maxStalls && job.progress !== stalls) {
-      // A chunk that kills its worker takes its neighbours along. Apart in time, they get through and it alone is left.
-      await job.updateProgress(stalls);
-      return this.#giveBack(job, token, Math.random() * SUSPECT_SPREAD_MS * stalls);
-    }
-    const item: ActiveItem = {
-      itemId: job.id ?? '',
-      jobId: job.data.jobId,
-      abort: new AbortController(),
-    };
-    this.#items.add(item);
+  async #work(item: ActiveItem): Promise<ItemFate> {
     let end: ItemEnd = 'failed';
     try {
-      const done = 'chunk' in job.data ? await this.#chunk(job, item) : await this.#directory(job, item);
+      const done = 'chunk' in item.data ? await this.#chunk(item) : await this.#directory(item);
       end = done ? 'done' : 'returned';
-      if (!done) await this.#giveBack(job, token, 0);
+      return done ? 'done' : 'again';
     } catch (error) {
-      if (!(error instanceof TargetDownError)) {
-        const intentional = error instanceof DelayedError || error instanceof RateLimitError;
-        if (!intentional)
-          this.#log.error({ err: error, job: item.jobId, item: item.itemId }, 'a chunk is tried again');
-        throw error;
-      }
+      if (!(error instanceof TargetDownError)) throw error;
       end = 'held';
       await this.#hold(error);
-      throw new RateLimitError();
+      return 'held';
     } finally {
-      this.#items.delete(item);
       this.#options.observer?.itemLeft(this.#measuredAs, end);
     }
   }
 
   /** @returns false: it has to run again */
-  async #chunk(job: Job<WorkItem>, item: ActiveItem): Promise<boolean> {
+  async #chunk(item: ActiveItem): Promise<boolean> {
     const { store, holdAfterMs, maxStalls, observer } = this.#options;
-    const { jobId, chunk } = job.data as { jobId: string; chunk: number };
+    const { jobId, chunk } = item.data as { jobId: string; chunk: number };
     const run = await store.beginChunk<FlushWork>(jobId, chunk);
     if (run === null || run.files.length === 0) return true;
     const { requestId } = run.job.origin;
     const log = this.#log.child({ requestId, job: jobId, chunk, run: run.run });
     log.debug({ files: run.files.length }, 'chunk begun');
-    if (job.stalledCounter > maxStalls) {
-      await this.#failLost(run, job.stalledCounter);
+    if (item.stalls > maxStalls) {
+      await this.#failLost(run, item.stalls);
       return true;
     }
     const config = this.#configFor(run.job);
@@ -309,17 +248,17 @@ export class CacheWorker {
     }
   }
 
-  async #directory(job: Job<WorkItem>, item: ActiveItem): Promise<boolean> {
+  async #directory(item: ActiveItem): Promise<boolean> {
     const { store, holdAfterMs } = this.#options;
-    const { jobId, directory } = job.data as { jobId: string; directory: number };
+    const { jobId, directory } = item.data as { jobId: string; directory: number };
     const run = await store.beginExpansion<FlushWork>(jobId, directory);
     if (run === null) return true;
     if (run === 'later') {
       await waitForOthers(item.abort.signal);
       return false;
     }
-    if (job.stalledCounter > this.#options.maxStalls) {
-      await store.appendEnded(run, [endedUntried(0, run.request.path, workerLost(job.stalledCounter))]);
+    if (item.stalls > this.#options.maxStalls) {
+      await store.appendEnded(run, [endedUntried(0, run.request.path, workerLost(item.stalls))]);
       await store.endExpansion(run, 1);
       return true;
     }
@@ -353,15 +292,6 @@ export class CacheWorker {
     await this.#options.store.endChunk(run);
   }
 
-  /**
-   * Back to the queue, for any worker. As a delayed item and not a waiting one: BullMQ wakes no idle worker for an item
-   * with a priority that goes from active to waiting.
-   */
-  async #giveBack(job: Job<WorkItem>, token: string | undefined, delayMs: number): Promise<never> {
-    await job.moveToDelayed(Date.now() + delayMs, token);
-    throw new DelayedError();
-  }
-
   // Health of the cache.
 
   async #hold(error: TargetDownError): Promise<void> {
@@ -376,7 +306,7 @@ export class CacheWorker {
   /** What is outstanding is not waited for: a flush that the storage does not take may never end. */
   async #openCircuit(code: FileErrorCode, message: string): Promise<void> {
     this.#slots.drain();
-    const items = [...this.#items];
+    const items = [...this.#items.items];
     try {
       const { until, tries } = await this.#options.store.openCircuit(this.#queue, code, message);
       this.#log.warn({ code, holdMs: until - Date.now(), tries }, `circuit breaker opened: ${message}`);
@@ -385,7 +315,7 @@ export class CacheWorker {
     }
     for (const { abort } of items) abort.abort(new HandBack('the circuit breaker opened'));
     this.#breaker.opened();
-    if (!this.#draining) this.#slots.resume();
+    if (!this.#items.isDraining) this.#slots.resume();
   }
 
   /** A held queue would wait for its pause to end although the cache is back: ask the cache, and end the hold early. */
@@ -394,7 +324,7 @@ export class CacheWorker {
     while (!this.#closed.signal.aborted) {
       await delay(PROBE_MS, undefined, { signal: this.#closed.signal }).catch(() => {});
       try {
-        if (this.#items.size > 0 || (await store.getHold(this.#queue)) === null) return;
+        if (this.chunksInHand > 0 || (await store.getHold(this.#queue)) === null) return;
         const sessions = await this.#sessions.all();
         // Closed since long: whether the cache is back, the next chunk will find out.
         if (sessions.length === 0) return;

@@ -22,33 +22,44 @@ export interface ItemQueueOptions {
   /** Shared by all queues of a process; the blocking one is made from it. */
   connection: QueueConnection['redis'];
   queue: string;
+  /** Items in hand at a time. */
   concurrency: number;
+  /** A process that does not move for so long loses its items … */
   lockMs: number;
+  /** … at the next look of another one. */
   stalledCheckMs: number;
+  /** An item whose worker died more often is given up, by `work`. */
   maxStalls: number;
+  /** How soon an idle queue is looked at again although nothing woke this process. */
+  idlePollMs: number;
   log: Logger;
-  /** @returns false: it has to run again. What it throws has it run again later. */
-  work(item: ActiveItem): Promise<boolean>;
+  work(item: ActiveItem): Promise<ItemFate>;
 }
+
+/** It is done, it has to run again, or it has to when the queue is no longer held. What throws is tried again later. */
+export type ItemFate = 'done' | 'again' | 'held';
 
 /** BullMQ gives up an item without a word after so many stalls; what happens then is decided by `work`. */
 const MAX_STALLED_COUNT = 1_000_000;
 /** An item that saw its worker die this often may be the cause. */
 const SUSPECT_STALLS = 2;
 const SUSPECT_SPREAD_MS = 5000;
-/** How soon an idle or held queue is looked at again although nothing woke this worker. */
-const POLL_MS = 1000;
+/** How soon a held queue is looked at again: nothing wakes a worker when the hold is ended early. */
+const HELD_POLL_MS = 1000;
+/** After a fault of Redis. */
+const RETRY_MS = 1000;
 
 /** Takes items from one BullMQ queue and gives back what this process may not or can not go on with. */
 export class ItemQueue {
   readonly #options: ItemQueueOptions;
   readonly #bull: Worker<WorkItem>;
   readonly #items = new Set<ActiveItem>();
+  readonly #whenEmpty: (() => void)[] = [];
   #draining = false;
 
   constructor(options: ItemQueueOptions) {
     this.#options = options;
-    const { store, connection, queue, concurrency, lockMs, stalledCheckMs, log } = options;
+    const { store, connection, queue, concurrency, lockMs, stalledCheckMs, idlePollMs, log } = options;
     this.#bull = new Worker<WorkItem>(queue, (job, token) => this.#process(job, token), {
       connection,
       prefix: store.bullPrefix,
@@ -57,14 +68,18 @@ export class ItemQueue {
       stalledInterval: stalledCheckMs,
       maxStalledCount: MAX_STALLED_COUNT,
       limiter: { ...WORKER_LIMITER },
-      maximumRateLimitDelay: POLL_MS,
-      drainDelay: POLL_MS / 1000,
-      runRetryDelay: POLL_MS,
+      maximumRateLimitDelay: HELD_POLL_MS,
+      drainDelay: idlePollMs / 1000,
+      runRetryDelay: RETRY_MS,
       removeOnComplete: { count: 0 },
       removeOnFail: { count: 0 },
       skipVersionCheck: true,
     });
-    this.#bull.on('error', (error) => log.warn({ err: error }, 'queue'));
+    this.#bull.on('error', (error) => {
+      // Each of many connections tells of each of many attempts; that Redis is away is told once, elsewhere.
+      const level = 'code' in error || connection.status !== 'ready' ? 'debug' : 'warn';
+      log[level]({ err: error }, 'queue');
+    });
     this.#bull.on('lockRenewalFailed', (itemIds) => {
       // Somebody else has it by now, or will soon.
       for (const item of this.#items) {
@@ -75,6 +90,11 @@ export class ItemQueue {
 
   get items(): ReadonlySet<ActiveItem> {
     return this.#items;
+  }
+
+  /** It takes no more items. */
+  get isDraining(): boolean {
+    return this.#draining;
   }
 
   endJob(jobId: string, why: 'canceled' | 'expired'): void {
@@ -93,7 +113,7 @@ export class ItemQueue {
 
   /** Resolves when nothing is in hand. */
   async empty(): Promise<void> {
-    while (this.#items.size > 0) await new Promise((resolve) => setTimeout(resolve, 10));
+    if (this.#items.size > 0) await new Promise<void>((resolve) => this.#whenEmpty.push(resolve));
   }
 
   /** Waits for Redis: its caller has a deadline. Never rejects. */
@@ -121,7 +141,9 @@ export class ItemQueue {
     };
     this.#items.add(item);
     try {
-      if (!(await work(item))) await this.#giveBack(job, token, 0);
+      const fate = await work(item);
+      if (fate === 'again') await this.#giveBack(job, token, 0);
+      if (fate === 'held') throw new RateLimitError();
     } catch (error) {
       const intentional = error instanceof DelayedError || error instanceof RateLimitError;
       if (!intentional)
@@ -129,6 +151,7 @@ export class ItemQueue {
       throw error;
     } finally {
       this.#items.delete(item);
+      if (this.#items.size === 0) for (const resolve of this.#whenEmpty.splice(0)) resolve();
     }
   }
 

@@ -9,7 +9,8 @@ import type { QueueConnection } from '../store/connect.js';
 import { nodeQueueName } from '../store/keys.js';
 import type { ChunkRun, ExpansionRun, TransferWorkJob, WorkStore } from '../store/work.js';
 import { waitForOthers } from './expansion.js';
-import { type ActiveItem, ItemQueue } from './item-queue.js';
+import { type ActiveItem, type ItemFate, ItemQueue } from './item-queue.js';
+import { tellOutages } from './outages.js';
 import { runTransferChunk, type TransferDeps } from './transfer-chunk.js';
 import { runTransferExpansion } from './transfer-expansion.js';
 import { fileError, type Roots } from './transfer-file.js';
@@ -37,6 +38,7 @@ const CHUNKS_AT_ONCE = 64;
 const HEARTBEAT_MS = 3000;
 /** What earlier agents left behind is looked for this often. */
 const CLEAN_MS = 60_000;
+const IDLE_POLL_MS = 1000;
 const HAND_BACK_MS = 10_000;
 const CLOSE_MS = 3000;
 
@@ -80,11 +82,13 @@ export class TransferAgent {
       new CpuLimit(limits.cpuPercent),
     );
     this.#connection = store.newConnection();
+    tellOutages(this.#connection, this.#log, () => this.#closing !== null);
     this.#items = new ItemQueue({
       ...options,
       connection: this.#connection.redis,
       queue: this.#queue,
       concurrency: CHUNKS_AT_ONCE,
+      idlePollMs: IDLE_POLL_MS,
       log: this.#log,
       work: (item) => this.#work(item),
     });
@@ -135,11 +139,13 @@ export class TransferAgent {
     return drained && closed;
   }
 
-  async #work(item: ActiveItem): Promise<boolean> {
+  async #work(item: ActiveItem): Promise<ItemFate> {
     const { jobId, data } = item;
-    return 'chunk' in data
-      ? this.#chunk(item, jobId, data.chunk)
-      : this.#directory(item, jobId, data.directory);
+    const done =
+      'chunk' in data
+        ? await this.#chunk(item, jobId, data.chunk)
+        : await this.#directory(item, jobId, data.directory);
+    return done ? 'done' : 'again';
   }
 
   async #chunk(item: ActiveItem, jobId: string, chunk: number): Promise<boolean> {

@@ -4,6 +4,7 @@ import { queueName } from '../store/keys.js';
 import type { CacheQueue, QueueEntry } from '../store/work.js';
 import { CacheWorker, type CacheWorkerOptions } from './cache-worker.js';
 import type { CacheLoad } from './observer.js';
+import { tellOutages } from './outages.js';
 
 export interface WorkerOptions extends Omit<CacheWorkerOptions, 'connection'> {
   /** The configured caches. */
@@ -34,7 +35,7 @@ export class FlushWorker {
     this.#options = options;
     this.#configured = options.caches;
     this.#connection = options.store.newConnection();
-    this.#tellOutages(this.#connection.redis);
+    tellOutages(this.#connection, options.log, () => this.#closing !== null);
     this.#unwatch.push(
       options.store.watchQueues((queues) => this.#serve(queues)),
       options.store.watchEndings((jobId, why) => {
@@ -100,18 +101,6 @@ export class FlushWorker {
     const closed = await within(Promise.all(closing), CLOSE_MS);
     this.#connection.end();
     return drained && closed;
-  }
-
-  #tellOutages(connection: QueueConnection['redis']): void {
-    let away = false;
-    connection.on('close', () => {
-      if (!away && this.#closing === null) this.#options.log.error('Redis is away; waiting for it');
-      away = true;
-    });
-    connection.on('ready', () => {
-      if (away) this.#options.log.info('Redis is back');
-      away = false;
-    });
   }
 
   #show(): void {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { numbered, startRig, until } from './rig.js';
+import { until } from '../store/fixture.js';
+import { numbered, startRig } from './rig.js';
 
 test('an OK of a server that never showed the dialect counts as accepted, and the job says so', async (t) => {
   const rig = await startRig(t, { synthetic: 700, sim: { dialect: 'rfc1813' } });

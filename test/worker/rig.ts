@@ -1,10 +1,8 @@
-import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
 import { type CacheConfig, cacheConfigSchema } from '../../src/model/cache.js';
 import type { Job } from '../../src/model/job.js';
@@ -18,7 +16,7 @@ import {
 import { queueName } from '../../src/store/keys.js';
 import type { NewFlush } from '../../src/store/types.js';
 import { FlushWorker, type WorkerOptions } from '../../src/worker/worker.js';
-import { newJob, openTestStore, submit, type TestStore } from '../store/fixture.js';
+import { newJob, openTestStore, submit, type TestStore, until } from '../store/fixture.js';
 import type { TestRedisOptions } from '../support/redis.js';
 
 /** A simulated cache, a store over a Redis of its own, and as many workers as a test wants. */
@@ -146,15 +144,6 @@ export async function startRig(t: TestContext, options: RigOptions = {}): Promis
       return job;
     },
   };
-}
-
-/** Waits for a condition, for as long as a busy machine may take. */
-export async function until(what: string, condition: () => Promise<boolean> | boolean): Promise<void> {
-  const end = Date.now() + 60_000;
-  while (!(await condition())) {
-    assert.ok(Date.now() < end, `not within a minute: ${what}`);
-    await delay(20);
-  }
 }
 
 /** In a terminal state the counts by file state add up to all files. */

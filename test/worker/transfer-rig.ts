@@ -97,14 +97,10 @@ export async function startTransferRig(t: TestContext): Promise<TransferRig> {
     },
     async ended(id) {
       let now = await job(id);
-      await until(
-        `${id} has ended`,
-        async () => {
-          now = await job(id);
-          return isTerminalJobState(now.state);
-        },
-        60_000,
-      );
+      await until(`${id} has ended`, async () => {
+        now = await job(id);
+        return isTerminalJobState(now.state);
+      });
       checkSums(now);
       const moving = await test.redis.client().hget(test.keys.job(id), 'bytesMoving');
       if (moving !== '0') throw new Error(`${moving} bytes count as moving after the end`);

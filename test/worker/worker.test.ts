@@ -3,7 +3,8 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { LOCAL_PRINCIPAL } from '../../src/model/principal.js';
-import { names, numbered, startRig, until } from './rig.js';
+import { until } from '../store/fixture.js';
+import { names, numbered, startRig } from './rig.js';
 
 test('every file of a job of several chunks is flushed, and its bytes are on the filer', async (t) => {
   const files = names(1300);
