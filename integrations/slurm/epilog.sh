@@ -1,7 +1,7 @@
 #!/bin/sh
 # Epilog of slurm.conf: submits what the batch job noted with `writeback later`. slurmd runs it as root on every node
 # of the job; the first one submits, the others find the same list or none. It never fails, because slurmd drains a
-# node whose epilog fails, and ends within 15 s.
+# node whose epilog fails, and ends within 30 s.
 set -a
 # shellcheck source=/dev/null
 [ -r /etc/writeback/hook.conf ] && . /etc/writeback/hook.conf
