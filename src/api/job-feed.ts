@@ -111,9 +111,12 @@ export class JobFeed {
 
   async #missed(place: number, signal: AbortSignal): Promise<Batch> {
     try {
+      const head = this.#head;
       const changed = await this.#store.changedSince(place, JOBS_PER_PAGE);
-      // Whatever had changed has changed again, or is deleted: the head is past it.
-      return new Batch(place, changed.place > place ? changed : { jobs: [], place: this.#head });
+      // What lies behind the head comes with the next batch: whoever has caught up is where all others are.
+      const jobs = changed.jobs.filter((one) => one.place <= head);
+      const caughtUp = changed.place === place || changed.place >= head;
+      return new Batch(place, { jobs, place: caughtUp ? head : changed.place });
     } catch (error) {
       if (!(error instanceof BrokerError) || error.code !== 'STORE_UNAVAILABLE') throw error;
       await pause(AGAIN_MS, signal);

@@ -150,6 +150,34 @@ test('a listener that reads slowly keeps nobody waiting and costs nothing but it
   assert.deepEqual([(await slow.next()).done, (await quick.next()).done], [true, true]);
 });
 
+test('listeners that came at different times share what is read, however much changes meanwhile', async () => {
+  let last = 0;
+  let pages = 0;
+  const job = await store.getJob(await submit('/a\n'));
+  // With every look something has changed.
+  const restless: Pick<JobStore, 'lastPlace' | 'changedSince' | 'watchChanges'> = {
+    lastPlace: async () => ++last,
+    changedSince: async (_place, limit) => {
+      if (limit < 100) pages += 1;
+      last += 1;
+      return { jobs: [{ job, place: last }], place: last };
+    },
+    watchChanges: () => () => {},
+  };
+  const feed = new JobFeed(restless as JobStore, pino({ level: 'silent' }));
+  const controller = new AbortController();
+  const wish = { key: '', wants: () => true };
+  const streams = [];
+  for (let i = 0; i < 5; i++) {
+    const stream = await feed.listen(undefined, wish, controller.signal);
+    streams.push(stream);
+    await stream.next();
+  }
+  for (let round = 0; round < 4; round++) await Promise.all(streams.map((stream) => stream.next()));
+  assert.ok(pages <= streams.length, `${pages} reads for one listener alone`);
+  controller.abort();
+});
+
 test('listeners hear of what happens after Redis was away', async () => {
   const stream = await listen();
   redis.freeze();
