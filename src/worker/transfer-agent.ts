@@ -16,6 +16,7 @@ import { runTransferExpansion } from './transfer-expansion.js';
 import { fileError, type Roots } from './transfer-file.js';
 import { runScrTransfer } from './transfer-scr.js';
 import { FileTurns } from './transfer-turns.js';
+import { within } from './within.js';
 
 export interface TransferAgentOptions {
   store: WorkStore;
@@ -306,18 +307,4 @@ function agentLost(stalls: number) {
     'copy',
     `${stalls} agents ended abnormally while they had it in hand; it is not tried again by itself`,
   );
-}
-
-async function within(ms: number, work: () => Promise<unknown>): Promise<boolean> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<boolean>((resolve) => {
-    timer = setTimeout(() => resolve(false), ms);
-  });
-  const done = work().then(
-    () => true,
-    () => false,
-  );
-  const result = await Promise.race([done, late]);
-  clearTimeout(timer);
-  return result;
 }

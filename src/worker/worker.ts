@@ -5,6 +5,7 @@ import type { CacheQueue, QueueEntry } from '../store/work.js';
 import { CacheWorker, type CacheWorkerOptions } from './cache-worker.js';
 import type { CacheLoad } from './observer.js';
 import { tellOutages } from './outages.js';
+import { within } from './within.js';
 
 export interface WorkerOptions extends Omit<CacheWorkerOptions, 'connection'> {
   /** The configured caches. */
@@ -94,11 +95,12 @@ export class FlushWorker {
     const caches = [...this.#caches.values()];
     const inHand = this.chunksInHand;
     if (inHand > 0) log.info({ chunks: inHand, graceMs }, 'worker: letting flushes under way end');
-    await within(Promise.all(caches.map((cache) => cache.drain(graceMs))), graceMs + DRAIN_MARGIN_MS);
-    const drained = await within(Promise.all(caches.map((cache) => cache.handBack())), HAND_BACK_MS);
+    await within(graceMs + DRAIN_MARGIN_MS, () => Promise.all(caches.map((cache) => cache.drain(graceMs))));
+    const drained = await within(HAND_BACK_MS, () => Promise.all(caches.map((cache) => cache.handBack())));
     if (!drained) log.warn({ chunks: this.chunksInHand }, 'worker: not everything was handed back in time');
-    const closing = [...caches.map((cache) => cache.close()), this.#tellServed(false)];
-    const closed = await within(Promise.all(closing), CLOSE_MS);
+    const closed = await within(CLOSE_MS, () =>
+      Promise.all([...caches.map((cache) => cache.close()), this.#tellServed(false)]),
+    );
     this.#connection.end();
     return drained && closed;
   }
@@ -166,15 +168,4 @@ export class FlushWorker {
     );
     if (entry.adHocCache !== null) this.#show();
   }
-}
-
-async function within(work: Promise<unknown>, ms: number): Promise<boolean> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<boolean>((resolve) => {
-    timer = setTimeout(() => resolve(false), ms);
-  });
-  const done = work.then(() => true);
-  const result = await Promise.race([done, late]);
-  clearTimeout(timer);
-  return result;
 }
