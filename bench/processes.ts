@@ -44,6 +44,10 @@ function start(file: string, args: readonly string[], env: Record<string, string
     if (errors.length > 200) errors.shift();
   });
   const ended = once(child, 'exit');
+  // A benchmark that fails halfway must leave nothing behind.
+  const kill = () => void child.kill('SIGKILL');
+  process.once('exit', kill);
+  child.once('exit', () => process.off('exit', kill));
   const lines = createInterface({ input: child.stdout });
   const program: Program = {
     pid: child.pid as number,
