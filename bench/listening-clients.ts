@@ -36,7 +36,8 @@ class Clients {
 
   #listen(path: string): void {
     const socket = this.#open();
-    socket.write(`GET ${path} HTTP/1.1\r\nHost: bench\r\n\r\n`);
+    socket.write(`GET ${path} HTTP/1.1\r\nHost: ${this.#address.host}\r\n\r\n`);
+    socket.once('data', (part) => requireStatus(String(part), [200]));
     socket.on('data', (part) => {
       this.report.eventBytes += part.length;
     });
@@ -50,13 +51,14 @@ class Clients {
     let text = '';
     const ask = (): void => {
       begin = performance.now();
-      socket.write(`GET /v1/jobs/${this.#job} HTTP/1.1\r\nHost: bench\r\n${known}\r\n`);
+      socket.write(`GET /v1/jobs/${this.#job} HTTP/1.1\r\nHost: ${this.#address.host}\r\n${known}\r\n`);
     };
     let timer = setTimeout(ask, delayMs);
     socket.setEncoding('latin1').on('data', (part: string) => {
       text += part;
       const headerEnd = text.indexOf('\r\n\r\n');
       if (headerEnd < 0) return;
+      requireStatus(text, [200, 304]);
       const notModified = text.startsWith('HTTP/1.1 304');
       const bytes = notModified ? 0 : Number(/\r\ncontent-length: (\d+)/i.exec(text)?.[1] ?? 0);
       if (text.length < headerEnd + 4 + bytes) return;
@@ -76,6 +78,11 @@ class Clients {
     this.#sockets.push(socket);
     return socket;
   }
+}
+
+/** A service that refuses would be a quick one. */
+function requireStatus(answer: string, wanted: readonly number[]): void {
+  if (!wanted.includes(Number(answer.slice(9, 12)))) throw new Error(`the service answered ${answer}`);
 }
 
 let clients: Clients | null = null;
