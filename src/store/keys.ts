@@ -22,7 +22,7 @@ import type { FlushTarget, TransferTarget } from './types.js';
  *   {p}:jobs, {p}:open     zset    all job ids, those that have not ended; by id, which sorts by time
  *   {p}:last-changes       zset    all job ids by the place of their last change in the order of all changes
  *   {p}:jobs-of:<principal> zset  its jobs among those
- *   {p}:usage:<principal>  hash    its files that wait (filesQueued), its jobs that have not ended (jobsActive)
+ *   {p}:usage:<principal>  hash    its files that wait (filesQueued), its jobs that have not begun (jobsQueued) or not ended (jobsActive)
  *   {p}:requests:<principal> string  requests in the minute that its expiry ends
  *   {p}:deadlines          zset    open jobs by deadline
  *   {p}:announced          zset    "<job> <event>" that its webhook has not been told, by when to look

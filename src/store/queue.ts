@@ -67,7 +67,7 @@ export class Queues {
 
   /**
    * Items whose id BullMQ still has are left as they are.
-   * @param behind jobs that the principal had open when it submitted theirs
+   * @param behind jobs of the same principal that had not begun when theirs was submitted
    */
   async add(queueName: string, items: readonly WorkItem[], behind: number): Promise<void> {
     if (items.length === 0) return;
@@ -84,7 +84,7 @@ export class Queues {
                   ? chunkItemId(item.jobId, item.chunk)
                   : directoryItemId(item.jobId, item.directory),
               // The place in its own job, so that a small job beside a large one is not kept waiting, and behind the
-              // other jobs of its principal, so that many small ones keep nobody else's waiting. Never without a
+              // jobs of its principal that have not begun, so that many small ones keep nobody else's waiting. Never without a
               // priority: BullMQ takes those before all others.
               priority: Math.min(behind + place + 1, LAST_PRIORITY),
               // What fails a chunk is decided here and not by BullMQ: it tries for ever.

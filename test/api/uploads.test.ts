@@ -192,8 +192,8 @@ test('bytes behind the end of a gzip body do not spoil the next request of the c
   const body = Buffer.concat([gzipSync('/a\n'), Buffer.alloc(100_000)]);
   const socket = connect(Number(new URL(url).port), '127.0.0.1');
   t.after(() => socket.destroy());
-  const head = `POST ${LIST} HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Encoding: gzip\r\nContent-Length: ${body.length}\r\n\r\n`;
-  const next = 'GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n';
+  const head = `POST ${LIST} HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Encoding: gzip\r\nContent-Length: ${body.length}\r\n\r\n`;
+  const next = 'GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n';
   socket.write(Buffer.concat([Buffer.from(head), body, Buffer.from(next)]));
   let text = '';
   for await (const chunk of socket) text += chunk;
@@ -215,7 +215,7 @@ test('what is no HTTP is refused as a problem', async (t) => {
   const nonsense = await send('HELO mail\r\n\r\n');
   assert.match(nonsense, /^HTTP\/1\.1 400 Bad Request\r\nContent-Type: application\/problem\+json\r\n/);
   assert.equal(JSON.parse(nonsense.split('\r\n\r\n')[1] as string).code, 'MALFORMED');
-  const long = await send(`GET / HTTP/1.1\r\nHost: x\r\nX-Long: ${'x'.repeat(20_000)}\r\n\r\n`);
+  const long = await send(`GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: ${'x'.repeat(20_000)}\r\n\r\n`);
   assert.match(long, /^HTTP\/1\.1 431 /);
 });
 

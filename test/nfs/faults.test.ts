@@ -68,7 +68,7 @@ describe('replies', () => {
         if (call.name === 'NFS3 COMMIT') call.replyStatus(status);
         return call.name === 'NFS3 COMMIT';
       };
-      assert.deepEqual(await commit(), { status, attributes: null, verifier: '' });
+      assert.deepEqual(await commit(), { status, attributes: null, verifier: '', resent: false });
     }
   });
 

@@ -241,7 +241,8 @@ test('chunks of a small job do not wait for those of a large one', async () => {
   await until('all chunks', () => order.filter((jobId) => jobId === large).length === 12);
   await end();
   const mine = order.filter((jobId) => jobId === large || jobId === small);
-  assert.ok(mine.indexOf(small) <= 1, `${mine.indexOf(small)}`);
+  // Behind the first chunk of the one that its principal submitted before, and beside the next.
+  assert.ok(mine.indexOf(small) <= 2, `${mine.indexOf(small)}`);
   await t.store.cancel(large);
   await t.store.cancel(small);
 });

@@ -81,6 +81,7 @@ test('quotas hold exactly over several processes, whoever asks at the same time'
     assert.equal(answers.filter(({ status }) => status === 'fulfilled').length, expected, name);
     for (const answer of answers) if (answer.status === 'rejected') refused(answer.reason);
     assert.deepEqual(await usage(name), {
+      jobsQueued: String(expected),
       jobsActive: String(expected),
       filesQueued: String(expected * files),
     });

@@ -60,7 +60,7 @@ if ARGV[19] ~= '' then
   local queued = tonumber(redis.call('HGET', cache, 'filesQueued') or '0')
   if queued + files - duplicates > tonumber(ARGV[19]) then return { 'full' } end
 end
-local used = redis.call('HMGET', tag .. ':usage:' .. ARGV[21], 'filesQueued', 'jobsActive')
+local used = redis.call('HMGET', tag .. ':usage:' .. ARGV[21], 'filesQueued', 'jobsActive', 'jobsQueued')
 if ARGV[22] ~= '' and tonumber(used[1] or '0') + files - duplicates > tonumber(ARGV[22]) then return { 'files' } end
 if ARGV[23] ~= '' and tonumber(used[2] or '0') >= tonumber(ARGV[23]) then return { 'jobs' } end
 if redis.call('STRLEN', states) ~= files or redis.call('HLEN', chunks) ~= chunkCount then return { 'lost' } end
@@ -73,7 +73,7 @@ redis.call('HSET', job, 'id', id, 'meta', meta, 'queue', queue, 'state', 'queued
   'filesActive', 0, 'filesSucceeded', 0, 'filesAlreadyClean', 0, 'filesFailed', 0, 'filesSkipped', duplicates,
   'filesCanceled', 0, 'filesExpired', 0, 'bytesDone', 0, 'bytesMoving', 0, 'unsized', ARGV[13], 'bytesKnown', ARGV[14],
   'limitBps', ARGV[15], 'limitCpu', ARGV[16], 'faults', 0, 'rateFiles', 0, 'rateBytes', 0, 'fps', 0, 'bps', 0,
-  'behind', used[2] or '0', 'chunks', chunkCount, 'chunksQueued', 0, 'directories', directoryCount, 'directoriesQueued', 0, 'directoriesDone', 0)
+  'behind', used[3] or '0', 'chunks', chunkCount, 'chunksQueued', 0, 'directories', directoryCount, 'directoriesQueued', 0, 'directoriesDone', 0)
 for i = 24, #ARGV, 3 do
   redis.call('HSET', job, 'w:' .. ARGV[i], ARGV[i + 1])
   if ARGV[i + 2] ~= '' then redis.call('HSET', job, 'wc:' .. ARGV[i], ARGV[i + 2]) end
@@ -89,6 +89,7 @@ redis.call('ZADD', deadlines, deadlineAt, id)
 redis.call('ZADD', outbox, now, id)
 redis.call('HINCRBY', cache, 'jobsActive', 1)
 use('jobsActive', 1)
+use('jobsQueued', 1)
 use('filesQueued', files - duplicates)
 redis.call('ZADD', tag .. ':jobs-of:' .. ARGV[21], 0, id)
 if isNode then redis.call('HINCRBY', cache, 'bytesQueued', ARGV[14]) end

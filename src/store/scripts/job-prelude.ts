@@ -32,7 +32,7 @@ local FIELD = { p = 'filesPending', a = 'filesActive', s = 'filesSucceeded', c =
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
--- What the jobs of its principal have under way, for quotas. Only the job knows whose it is, so this key is not among
+-- What the jobs of its principal have under way, for quotas and fair shares. Only the job knows whose it is, so this key is not among
 -- KEYS; it has the tag of all others.
 local function use(field, n)
   local owner = redis.call('HGET', job, 'principal')
@@ -98,6 +98,7 @@ local function changed(state)
   redis.call('HSET', job, 'updatedAt', now)
   place()
   if state then
+    if redis.call('HGET', job, 'state') == 'queued' then use('jobsQueued', -1) end
     redis.call('HSET', job, 'state', state)
     redis.call('HINCRBY', cache, 'jobs:' .. state, 1)
   else
