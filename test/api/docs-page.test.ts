@@ -105,8 +105,18 @@ async function tryOut(
   }
   await page.evaluate(`${block}.querySelector('.btn-clear')?.click()`);
   await page.until(`!${block}.querySelector('.live-responses-table')`);
-  await page.evaluate(`${block}.querySelector('.execute').click()`);
   const status = `${block}.querySelector('.live-responses-table tr.response .response-col_status')`;
+  // A click while the page is being drawn anew is lost, as a person's would be.
+  await page.evaluate(`${block}.querySelector('.execute').click()`);
+  await page.until(`(() => {
+    const begun = ${block}.querySelector('.loading-container, .live-responses-table');
+    if (!begun && Date.now() - (window.clickedAt ??= Date.now()) > 5000) {
+      window.clickedAt = Date.now();
+      ${block}.querySelector('.execute').click();
+    }
+    if (begun) delete window.clickedAt;
+    return begun;
+  })()`);
   return page.until(`${status} && ${status}.firstChild.textContent.trim()`);
 }
 

@@ -164,7 +164,7 @@ test('with TLS, tokens and JWTs each principal does its own work, under its own 
   const told = service.log() + answers + listed.stdout + listed.stderr + untrusted.stderr + created.stderr;
   const key = await readFile(at('tls.key'), 'utf8');
   const secrets = {
-    'the token': root.split('_')[2] as string,
+    'the token': root.slice('wbt_'.length + 13),
     'a JWT': alice.split('.')[2] as string,
     'another JWT': bob.split('.')[2] as string,
     'an expired JWT': late.split('.')[2] as string,

@@ -3,7 +3,7 @@ import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { chmod, cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -184,7 +184,10 @@ export class Slurm {
       await cp(join(ROOT, 'node_modules', name), join(program, 'node_modules', name), { recursive: true });
     }
     await run('chmod', ['-R', 'a+rX', program]);
-    const main = `exec '${process.execPath}' '${program}/build/src/main.js' "$@"`;
+    // It may lie where its owner alone may go.
+    const node = join(program, 'node');
+    await copyFile(process.execPath, node);
+    const main = `exec '${node}' '${program}/build/src/main.js' "$@"`;
     await writeFile(join(folder, 'bin/writeback'), `#!/bin/sh\n${main}\n`, { mode: 0o755 });
     await this.#install('epilog.sh');
     await this.#install('epilog-slurmctld.sh');
