@@ -105,18 +105,15 @@ async function tryOut(
   }
   await page.evaluate(`${block}.querySelector('.btn-clear')?.click()`);
   await page.until(`!${block}.querySelector('.live-responses-table')`);
-  const status = `${block}.querySelector('.live-responses-table tr.response .response-col_status')`;
-  // A click while the page is being drawn anew is lost, as a person's would be.
-  await page.evaluate(`${block}.querySelector('.execute').click()`);
+  // What is clicked while the page still draws the operation can be lost; a person is not that fast.
   await page.until(`(() => {
-    const begun = ${block}.querySelector('.loading-container, .live-responses-table');
-    if (!begun && Date.now() - (window.clickedAt ??= Date.now()) > 5000) {
-      window.clickedAt = Date.now();
-      ${block}.querySelector('.execute').click();
-    }
-    if (begun) delete window.clickedAt;
-    return begun;
+    const { length } = ${block}.innerHTML;
+    if (length !== window.drawn?.length) window.drawn = { length, since: Date.now() };
+    return Date.now() - window.drawn.since > 500;
   })()`);
+  await page.evaluate('delete window.drawn');
+  const status = `${block}.querySelector('.live-responses-table tr.response .response-col_status')`;
+  await page.evaluate(`${block}.querySelector('.execute').click()`);
   return page.until(`${status} && ${status}.firstChild.textContent.trim()`);
 }
 
