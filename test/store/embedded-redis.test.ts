@@ -150,6 +150,8 @@ test('a server whose guard and parent were both killed is found and replaced', a
   const group = Number((await readFile(`/proc/${pid}/stat`, 'utf8')).split(') ')[1]?.split(' ')[2]);
   const members = await processesOfGroup(group);
   assert.ok(members.length >= 3 && members.includes(pid));
+  // Otherwise it may notice that the guard is gone, and start another, before it is killed itself.
+  parent.kill('SIGSTOP');
   for (const member of members) if (member !== pid) process.kill(member, 'SIGKILL');
   parent.kill('SIGKILL');
   await until(async () => (await processesOfGroup(group)).length === 1, 'only the server is left');
