@@ -1,10 +1,16 @@
 import type { Command } from 'commander';
-import { z } from 'zod';
 import { type Node, nodeSchema } from '../model/node.js';
 import { bytesText, printable } from '../model/text.js';
-import { type ServiceOptions, urlOption, withService } from './client-options.js';
+import {
+  caFileOption,
+  type ServiceOptions,
+  tokenFileOption,
+  urlOption,
+  withService,
+} from './client-options.js';
 import type { CliContext } from './context.js';
 import { EXIT } from './exit-codes.js';
+import { listed } from './listing.js';
 import { writeJson, writeLine } from './output.js';
 import { parseBody } from './service-client.js';
 import { tableText } from './text.js';
@@ -13,6 +19,7 @@ interface NodesOptions extends ServiceOptions {
   json?: boolean;
 }
 
+const PAGE = 1000;
 const HEADER = ['NODE', 'AGENT', 'JOBS', 'QUEUED', 'ACTIVE', 'TO COPY', ''];
 
 const HELP = `
@@ -27,6 +34,8 @@ export function registerNodes(program: Command, context: CliContext): void {
     .summary('list the nodes whose agents copy, pause and resume them')
     .description('Lists the nodes: whether an agent is there, and what it has to copy.')
     .addOption(urlOption())
+    .addOption(tokenFileOption())
+    .addOption(caFileOption())
     .option('--json', 'print each node as one line of JSON')
     .addHelpText('after', HELP)
     .action(async (options: NodesOptions) => {
@@ -57,13 +66,18 @@ export function registerNodes(program: Command, context: CliContext): void {
 }
 
 async function listNodes(context: CliContext, options: NodesOptions): Promise<void> {
-  const items = await withService(context, options, async (client) => {
-    const answer = await client.request('GET', '/v1/nodes');
-    return parseBody(z.object({ items: z.array(nodeSchema) }), answer.body).items;
+  const rows: (string | number)[][] = [];
+  await withService(context, options, async (client) => {
+    for await (const page of listed(client, `/v1/nodes?limit=${PAGE}`, nodeSchema)) {
+      for (const node of page) {
+        if (options.json) await writeJson(context.stdout, node);
+        else rows.push(row(node));
+      }
+    }
   });
-  if (options.json) for (const node of items) await writeJson(context.stdout, node);
-  else if (items.length === 0) context.stderr.write('No agent of any node was ever seen.\n');
-  else for (const line of tableText(HEADER, items.map(row))) await writeLine(context.stdout, line);
+  if (options.json) return;
+  if (rows.length === 0) context.stderr.write('No agent of any node was ever seen.\n');
+  else for (const line of tableText(HEADER, rows)) await writeLine(context.stdout, line);
 }
 
 async function change(

@@ -396,6 +396,8 @@ export const fileListQuerySchema = z.strictObject({
   limit: pageLimit(100, 1000),
 });
 
+export const nodeListQuerySchema = z.strictObject({ cursor, limit: pageLimit(100, 1000) });
+
 export const reportQuerySchema = z.strictObject({
   format: z.enum(REPORT_FORMATS).default('csv').meta({ description: 'The form of the document.' }),
   scope: z.enum(REPORT_SCOPES).default('failed').meta({

@@ -1,9 +1,10 @@
 import { BrokerError } from '../model/errors.js';
-import type { Node } from '../model/node.js';
+import { NODE_NAME, type Node } from '../model/node.js';
 import type { Commands } from './commands.js';
 import { nodeQueueName } from './keys.js';
 import type { Queues } from './queue.js';
 import { readRegistry } from './registry.js';
+import type { Page } from './types.js';
 
 /** The nodes that have or had an agent, or jobs. */
 export class Nodes {
@@ -15,9 +16,17 @@ export class Nodes {
     this.#queues = queues;
   }
 
-  async list(): Promise<Node[]> {
-    const owners = await readRegistry(this.#commands);
-    return Promise.all(owners.flatMap((owner) => (owner.kind === 'node' ? [this.#show(owner.node)] : [])));
+  async list(shows: (name: string) => boolean, cursor: string | null, limit: number): Promise<Page<Node>> {
+    const after = cursor === null ? '' : nameOfCursor(cursor);
+    const names = (await readRegistry(this.#commands))
+      .flatMap((owner) => (owner.kind === 'node' ? [owner.node] : []))
+      .filter((name) => name > after && shows(name));
+    const page = names.slice(0, limit);
+    const last = page.at(-1);
+    return {
+      items: await Promise.all(page.map((name) => this.#show(name))),
+      nextCursor: last !== undefined && names.length > limit ? cursorOfName(last) : null,
+    };
   }
 
   /** @throws {BrokerError} NODE_NOT_FOUND */
@@ -61,4 +70,15 @@ export class Nodes {
       bytesQueued: Math.max(0, Number(row.bytesQueued ?? 0)),
     };
   }
+}
+
+function cursorOfName(name: string): string {
+  return Buffer.from(name).toString('base64url');
+}
+
+function nameOfCursor(cursor: string): string {
+  const name = Buffer.from(cursor, 'base64url').toString();
+  if (!NODE_NAME.test(name))
+    throw new BrokerError('VALIDATION', 'The cursor is not one that this service gave.');
+  return name;
 }

@@ -8,7 +8,7 @@ export function registryEntry(job: NewJob): QueueOwner {
   return { kind: 'cache', cache: job.cache, adHocCache: job.adHocCache };
 }
 
-/** The registry of queues: every cache and node that has or had jobs. */
+/** The registry of queues: every cache and node that has or had jobs, by the name of the queue. */
 export async function readRegistry(commands: Pick<Commands, 'redis' | 'keys'>): Promise<QueueEntry[]> {
   const stored = await commands.redis.hgetall(commands.keys.queues);
   return Object.entries(stored)

@@ -123,7 +123,7 @@ export async function openJobStore(options: JobStoreOptions): Promise<JobStore> 
     limitCache: (name, change) => guarded(() => caches.setLimits(name, change)),
     pauseCache: (name, reason) => guarded(() => caches.setPaused(name, true, reason)),
     resumeCache: (name) => guarded(() => caches.setPaused(name, false, '')),
-    listNodes: () => guarded(() => nodes.list()),
+    listNodes: (shows, cursor, limit) => guarded(() => nodes.list(shows, cursor, limit)),
     getNode: (name) => guarded(() => nodes.get(name)),
     pauseNode: (name, reason) => guarded(() => nodes.setPaused(name, true, reason)),
     resumeNode: (name) => guarded(() => nodes.setPaused(name, false, '')),

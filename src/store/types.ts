@@ -223,8 +223,11 @@ export interface JobStore {
    */
   limitCache(name: string, change: Partial<CacheLimits> | null): Promise<Cache>;
   resumeCache(name: string): Promise<Cache>;
-  /** Those that have or had an agent or jobs; a node that is gone for long is forgotten. */
-  listNodes(): Promise<Node[]>;
+  /**
+   * Those that have or had an agent or jobs, by name; a node that is gone for long is forgotten.
+   * @param shows whether one of this name is to be listed
+   */
+  listNodes(shows: (name: string) => boolean, cursor: string | null, limit: number): Promise<Page<Node>>;
   /** @throws BrokerError NODE_NOT_FOUND, as for the two below */
   getNode(name: string): Promise<Node>;
   pauseNode(name: string, reason: string): Promise<Node>;

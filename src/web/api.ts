@@ -119,8 +119,8 @@ export function resumeCache(name: string): Promise<Cache> {
   return json('POST', `${cachePath(name)}/resume`);
 }
 
-export async function listNodes(signal: AbortSignal): Promise<Node[]> {
-  return (await json<{ items: Node[] }>('GET', '/v1/nodes', { signal })).items;
+export function listNodes(cursor: string | null, limit: number, signal: AbortSignal): Promise<Page<Node>> {
+  return json('GET', '/v1/nodes', { query: { cursor, limit }, signal });
 }
 
 export function pauseNode(name: string, reason: string): Promise<Node> {

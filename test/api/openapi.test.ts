@@ -150,7 +150,7 @@ test('examples are what the schemas say', () => {
     getCacheHistory: cacheHistorySchema,
     patchCache: cacheSchema,
     pauseCache: cacheSchema,
-    listNodes: z.strictObject({ items: z.array(nodeSchema) }),
+    listNodes: z.strictObject({ items: z.array(nodeSchema), nextCursor: z.null() }),
     getNode: nodeSchema,
     pauseNode: nodeSchema,
     resumeNode: nodeSchema,

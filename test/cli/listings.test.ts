@@ -205,8 +205,9 @@ describe('a change', () => {
       bytesQueued: 3 * 1024 ** 3,
     };
     const service = await scripted((request): Reply => {
-      if (request.url === '/v1/nodes')
-        return { json: { items: [node, { ...node, name: 'n1', seenAt: null }] } };
+      if (request.url === '/v1/nodes?limit=1000') return { json: { items: [node], nextCursor: 'x' } };
+      if (request.url === '/v1/nodes?limit=1000&cursor=x')
+        return { json: { items: [{ ...node, name: 'n1', seenAt: null }], nextCursor: null } };
       const paused = request.url.endsWith('/pause');
       return {
         json: { ...node, paused, pausedReason: paused ? JSON.parse(`${request.body}`).reason : null },
@@ -222,7 +223,12 @@ describe('a change', () => {
     assert.equal(resumed.stdout.toString(), 'n042 is not paused\n');
     assert.deepEqual(
       service.requests.map(({ method, url }) => `${method} ${url}`),
-      ['GET /v1/nodes', 'POST /v1/nodes/n042/pause', 'POST /v1/nodes/n042/resume'],
+      [
+        'GET /v1/nodes?limit=1000',
+        'GET /v1/nodes?limit=1000&cursor=x',
+        'POST /v1/nodes/n042/pause',
+        'POST /v1/nodes/n042/resume',
+      ],
     );
     assert.equal((await runCli(['nodes', 'pause', 'n042'], { url: service.url })).code, 2);
   });

@@ -264,9 +264,9 @@ export class MemoryStore implements JobStore {
     return Object.assign(await this.getCache(name), { paused: false, pausedReason: null });
   }
 
-  async listNodes(): Promise<Node[]> {
+  async listNodes(shows: (name: string) => boolean): Promise<Page<Node>> {
     this.#mayFail();
-    return [...this.nodes.values()];
+    return { items: [...this.nodes.values()].filter(({ name }) => shows(name)), nextCursor: null };
   }
 
   async getNode(name: string): Promise<Node> {

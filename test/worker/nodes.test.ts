@@ -2,14 +2,20 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { ServiceMetrics } from '../../src/metrics/service-metrics.js';
+import type { Node } from '../../src/model/node.js';
 import { LOCAL_PRINCIPAL } from '../../src/model/principal.js';
 import { openGaugeReader } from '../../src/store/gauges.js';
 import { nodeQueueName } from '../../src/store/keys.js';
+import type { Page } from '../../src/store/types.js';
 import { until } from '../store/fixture.js';
 import { parseExposition, sampleValue } from '../support/exposition.js';
 import { MIB, NODE, newTransfer, sha256, startTransferRig, type TransferRig } from './transfer-rig.js';
 
 const SLOW = { limits: { bytesPerSecond: 4 * MIB, cpuPercent: null } };
+
+async function nodeNames({ test: { store } }: TransferRig): Promise<string[]> {
+  return (await store.listNodes(() => true, null, 100)).items.map(({ name }) => name);
+}
 
 async function bytesDone(rig: TransferRig, id: string): Promise<number> {
   return (await rig.job(id)).progress.bytesDone;
@@ -18,11 +24,11 @@ async function bytesDone(rig: TransferRig, id: string): Promise<number> {
 test('a node is known from its agent on, and forgotten when neither agent nor jobs are left of it', async (t) => {
   const rig = await startTransferRig(t);
   const { store } = rig.test;
-  assert.deepEqual(await store.listNodes(), []);
+  assert.deepEqual(await nodeNames(rig), []);
   await assert.rejects(store.getNode(NODE), { code: 'NODE_NOT_FOUND' });
   await assert.rejects(store.pauseNode(NODE, 'why'), { code: 'NODE_NOT_FOUND' });
   const agent = rig.startAgent();
-  await until('it is known', async () => (await store.listNodes()).length === 1);
+  await until('it is known', async () => (await nodeNames(rig)).length === 1);
   const node = await store.getNode(NODE);
   assert.deepEqual([node.name, node.connected, node.jobsActive], [NODE, true, 0]);
   assert.ok(Date.now() - Date.parse(node.seenAt ?? '') < 60_000);
@@ -44,8 +50,39 @@ test('a node is known from its agent on, and forgotten when neither agent nor jo
   assert.equal((await store.getNode(NODE)).pausedReason, 'kept');
   await store.resumeNode(NODE);
   await forgetful.sweep();
-  assert.deepEqual(await store.listNodes(), []);
+  assert.deepEqual(await nodeNames(rig), []);
   assert.deepEqual(await rig.test.redis.client().keys(`*${nodeQueueName(NODE)}*`), []);
+});
+
+test('nodes come by name and page by page, each once, and only those that one may see', async (t) => {
+  const { store, redis } = (await startTransferRig(t)).test;
+  const names = ['n10', 'N2', 'n1', 'n2', 'n1-b', 'hidden'];
+  for (const node of names) {
+    const intake = store.openIntake(LOCAL_PRINCIPAL);
+    await intake.add({ path: Buffer.from('/a'), destination: Buffer.from('/b'), size: null });
+    await intake.commit(newTransfer({}, { node }));
+  }
+  const shows = (name: string): boolean => name !== 'hidden';
+  for (const limit of [1, 2, 5, 100]) {
+    const seen: string[] = [];
+    let cursor: string | null = null;
+    do {
+      const page: Page<Node> = await store.listNodes(shows, cursor, limit);
+      assert.ok(page.items.length <= limit && (page.nextCursor === null || page.items.length === limit));
+      seen.push(...page.items.map(({ name }) => name));
+      cursor = page.nextCursor;
+    } while (cursor !== null);
+    assert.deepEqual(seen, ['N2', 'n1', 'n1-b', 'n10', 'n2']);
+  }
+  // A page goes on behind its last node, also when that is forgotten meanwhile.
+  const { nextCursor } = await store.listNodes(shows, null, 2);
+  await redis.client().hdel('{test}:queues', nodeQueueName('n1'));
+  const after = await store.listNodes(shows, nextCursor, 100);
+  assert.deepEqual(
+    after.items.map(({ name }) => name),
+    ['n1-b', 'n10', 'n2'],
+  );
+  await assert.rejects(store.listNodes(shows, 'bm8gbm9kZQ', 1), { code: 'VALIDATION' });
 });
 
 test('a node that is paused stops in mid-file, says so in its jobs, and goes on from there when it is resumed', async (t) => {

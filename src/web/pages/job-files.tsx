@@ -1,10 +1,10 @@
-import { useState } from 'preact/hooks';
 import type { Job, JobFile } from '../../model/job.js';
 import { bytesText, countText, durationText, printable } from '../../model/text.js';
 import { FILE_STATES, type FileState, isTerminalJobState } from '../../model/words.js';
 import { listFiles } from '../api.js';
 import { usePolled } from '../live.js';
-import { Badge, Callout, Known, Pager } from '../parts/basics.js';
+import { Badge, Callout, Known } from '../parts/basics.js';
+import { Pager, usePages } from '../parts/pager.js';
 
 const PAGE = 50;
 const ASK_MS = 3000;
@@ -25,9 +25,8 @@ export function JobFiles({
   filter: FileFilter;
   onFilter: (filter: FileFilter) => void;
 }) {
-  /** Cursors of the pages so far; the last one is shown. */
-  const [cursors, setCursors] = useState<(string | null)[]>([null]);
-  const cursor = cursors.at(-1) ?? null;
+  const pages = usePages();
+  const { cursor } = pages;
   const ended = isTerminalJobState(job.state);
   const list = usePolled(`${cursor} ${ended}`, ended ? null : ASK_MS, (signal) =>
     listFiles(job.id, filter, cursor, PAGE, signal),
@@ -74,14 +73,7 @@ export function JobFiles({
           ) : (
             <FileTable files={list.data.items} kind={job.kind} />
           )}
-          <Pager
-            label="Pages of files"
-            withKeys
-            page={cursors.length - 1}
-            hasNext={list.data.nextCursor !== null && !list.stale}
-            onPrevious={() => setCursors((all) => all.slice(0, -1))}
-            onNext={() => setCursors((all) => [...all, list.data?.nextCursor ?? null])}
-          />
+          <Pager label="Pages of files" pages={pages} nextCursor={list.stale ? null : list.data.nextCursor} />
         </div>
       )}
     </section>

@@ -1,10 +1,10 @@
-import { useState } from 'preact/hooks';
 import type { Job } from '../../model/job.js';
 import { bytesText, countText, durationText, rateText } from '../../model/text.js';
 import { isTerminalJobState, JOB_KINDS, JOB_STATES, TERMINAL_JOB_STATES } from '../../model/words.js';
 import { type JobQuery, listCaches, listJobs, type Page } from '../api.js';
 import { useJobEvents, usePolled } from '../live.js';
-import { Ago, Callout, Known, Pager, StateBadge, Unknown } from '../parts/basics.js';
+import { Ago, Callout, Known, StateBadge, Unknown } from '../parts/basics.js';
+import { Pager, usePages } from '../parts/pager.js';
 import { ProgressBar } from '../parts/progress-bar.js';
 import { bytesProgressText, filesBad, filesProgressText } from '../progress.js';
 import { go, href, route } from '../route.js';
@@ -176,10 +176,9 @@ function TextFilter({
 
 function JobList({ filters }: { filters: Filters }) {
   const query = queryOf(filters);
-  /** Cursors of the pages so far; the last one is shown. */
-  const [cursors, setCursors] = useState<(string | null)[]>([null]);
-  const cursor = cursors.at(-1) ?? null;
-  const first = cursors.length === 1;
+  const pages = usePages();
+  const { cursor } = pages;
+  const first = pages.at === 0;
   const hearing = useJobEvents(query, (jobs) => {
     const known = new Map(jobs.map((job) => [job.id, job]));
     const shown = new Set(list.data?.items.map(({ id }) => id));
@@ -203,14 +202,7 @@ function JobList({ filters }: { filters: Filters }) {
       ) : (
         <JobTable jobs={items} />
       )}
-      <Pager
-        label="Pages of jobs"
-        withKeys
-        page={cursors.length - 1}
-        hasNext={nextCursor !== null && !list.stale}
-        onPrevious={() => setCursors((all) => all.slice(0, -1))}
-        onNext={() => setCursors((all) => [...all, nextCursor])}
-      />
+      <Pager label="Pages of jobs" pages={pages} nextCursor={list.stale ? null : nextCursor} />
     </section>
   );
 }

@@ -1,47 +1,45 @@
-import { useState } from 'preact/hooks';
 import type { Node } from '../../model/node.js';
 import { bytesText, countText, filesText } from '../../model/text.js';
-import { listNodes, pauseNode, resumeNode } from '../api.js';
+import { listNodes, type Page, pauseNode, resumeNode } from '../api.js';
 import { type Live, usePolled } from '../live.js';
-import { Ago, Badge, Callout, Pager, Unknown } from '../parts/basics.js';
+import { Ago, Badge, Callout, Unknown } from '../parts/basics.js';
+import { Pager, usePages } from '../parts/pager.js';
 import { PauseAction } from '../parts/pause-action.js';
 import { href } from '../route.js';
 
 const ASK_MS = 3000;
-/** They come all at once; so many of them are drawn. */
 const PAGE = 50;
 
 /** The nodes whose agents copy: whether one is there, what waits, pause. */
 export function NodesPage() {
-  const nodes = usePolled('nodes', ASK_MS, listNodes);
-  const [page, setPage] = useState(0);
-  const all = nodes.data ?? [];
-  const shown = all.slice(page * PAGE, (page + 1) * PAGE);
+  const pages = usePages();
+  const nodes = usePolled(`${pages.cursor}`, ASK_MS, (signal) => listNodes(pages.cursor, PAGE, signal));
   return (
     <main id="main">
       <h1 tabIndex={-1}>Nodes</h1>
       {nodes.refusal && <Callout tone="bad">{nodes.refusal.message}</Callout>}
       {nodes.data === undefined && !nodes.refusal && <p class="empty">Reading the nodes …</p>}
-      {nodes.data?.length === 0 && (
+      {nodes.data?.items.length === 0 && pages.at === 0 && (
         <p class="empty">
           No node has an agent, and no transfer has named one. An agent is started by{' '}
           <code>writeback serve --role agent</code>.
         </p>
       )}
-      {shown.length > 0 && <NodeTable nodes={shown} live={nodes} />}
-      <Pager
-        label="Pages of nodes"
-        withKeys
-        page={page}
-        hasNext={all.length > (page + 1) * PAGE}
-        onPrevious={() => setPage(page - 1)}
-        onNext={() => setPage(page + 1)}
-      />
+      {nodes.data && (
+        <div aria-busy={nodes.stale}>
+          {nodes.data.items.length > 0 && <NodeTable nodes={nodes.data.items} live={nodes} />}
+          <Pager
+            label="Pages of nodes"
+            pages={pages}
+            nextCursor={nodes.stale ? null : nodes.data.nextCursor}
+          />
+        </div>
+      )}
     </main>
   );
 }
 
-function NodeTable({ nodes, live }: { nodes: Node[]; live: Live<Node[]> }) {
+function NodeTable({ nodes, live }: { nodes: Node[]; live: Live<Page<Node>> }) {
   return (
     <table class="cards">
       <thead>
@@ -66,9 +64,12 @@ function NodeTable({ nodes, live }: { nodes: Node[]; live: Live<Node[]> }) {
   );
 }
 
-function NodeRow({ node, live }: { node: Node; live: Live<Node[]> }) {
+function NodeRow({ node, live }: { node: Node; live: Live<Page<Node>> }) {
   const put = (changed: Node): void =>
-    live.update((all) => all.map((one) => (one.name === changed.name ? changed : one)));
+    live.update((page) => ({
+      ...page,
+      items: page.items.map((one) => (one.name === changed.name ? changed : one)),
+    }));
   return (
     <tr>
       <td>

@@ -75,35 +75,3 @@ export function Key({ name }: { name: string }) {
     </span>
   );
 }
-
-/** Previous and next page of a list that is read by cursors. */
-export function Pager({
-  page,
-  hasNext,
-  onPrevious,
-  onNext,
-  label,
-  withKeys,
-}: {
-  /** From 0. */
-  page: number;
-  hasNext: boolean;
-  onPrevious: () => void;
-  onNext: () => void;
-  label: string;
-  withKeys?: boolean;
-}) {
-  if (page === 0 && !hasNext) return null;
-  const keys = withKeys === true;
-  return (
-    <nav class="pager" aria-label={label}>
-      <button type="button" disabled={page === 0} onClick={onPrevious} data-key={keys ? 'p' : undefined}>
-        ← Previous
-      </button>
-      <span>Page {page + 1}</span>
-      <button type="button" disabled={!hasNext} onClick={onNext} data-key={keys ? 'n' : undefined}>
-        Next →
-      </button>
-    </nav>
-  );
-}
