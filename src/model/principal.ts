@@ -26,7 +26,7 @@ const atMost = (description: string) => z.int().min(1).nullable().default(null).
 
 export const quotasSchema = z.strictObject({
   queuedFiles: atMost(
-    'Files of all its jobs that wait at the same time; a request that would bring more is refused with 429. What directories hold counts once it is found. Null: no limit.',
+    'Files of all its jobs that wait at the same time; a request that would bring more is refused with 429. What directories hold is added to their job as there is room. Null: no limit.',
   ),
   runningJobs: atMost('Jobs that have not ended at the same time; more are refused with 429.'),
   requestsPerMinute: atMost(

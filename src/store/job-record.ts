@@ -215,14 +215,19 @@ function statusDetail(
     const name = meta.kind === 'transfer' ? `Node ${meta.node}` : `Cache ${meta.cache}`;
     return `${name} is paused${cache.pausedReason ? `: ${cache.pausedReason}` : '.'}`;
   }
-  if (meta.kind === 'transfer') return cache.served ? fault : noAgent(meta.node, cache.servedAt);
+  const ownState = row.waitsForRoom ? waitsForRoom(meta, row.queuedFilesMost) : fault;
+  if (meta.kind === 'transfer') return cache.served ? ownState : noAgent(meta.node, cache.servedAt);
   if (!cache.served) return noWorker(meta, cache.servedAt);
   if (cache.hold) {
     const seconds = Math.ceil((cache.hold.until - now) / 1000);
     const again = seconds > 0 ? `is tried again in ${seconds} s` : 'is being tried again';
     return `Cache ${meta.cache} ${heldSince(cache.hold.code, cache.hold.since, cache.hold.detail)}; its queue holds and ${again}.`;
   }
-  return fault;
+  return ownState;
+}
+
+function waitsForRoom({ principal }: JobMeta, queuedFilesMost: string | undefined): string {
+  return `The principal ${JSON.stringify(principal)} has ${number(queuedFilesMost)} files waiting, as many as it may; what else the directories hold is added when some are done.`;
 }
 
 function waitedText(row: JobRow, { kind }: JobMeta): string {

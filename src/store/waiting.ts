@@ -52,6 +52,8 @@ export function waitedOf(values: readonly (string | null | undefined)[], kind: J
         kind === 'flush' ? 'no running worker served its cache' : 'no agent of its node was connected';
       return { why: `${nobody} (${lastSeen(sinceMs)})`, fault: null };
     }
+    case 'room':
+      return { why: 'its directories had to wait for room in the quota of its principal', fault: null };
     default:
       return null;
   }

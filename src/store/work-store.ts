@@ -25,7 +25,8 @@ import type { DirectoryRequest } from './types.js';
 import { packResults } from './updates.js';
 import { holdCode } from './waiting.js';
 import type {
-  AppendReply,
+  AppendEnd,
+  AppendRoom,
   CacheHold,
   ChunkFile,
   ChunkRun,
@@ -210,11 +211,11 @@ class RedisWorkStore implements WorkStore {
   async beginExpansion<Job extends WorkJob>(
     jobId: string,
     directory: number,
-  ): Promise<ExpansionRun<Job> | null | 'later'> {
+  ): Promise<ExpansionRun<Job> | null | 'later' | 'no room'> {
     const queue = await this.#queueOf(jobId);
     if (queue === null) return null;
     const reply = await this.#commands.onJob('wbBeginExpansion', jobId, queue, directory);
-    if (!Array.isArray(reply)) return null;
+    if (!Array.isArray(reply)) return String(reply) === 'no room' ? 'no room' : null;
     const [run, directories, meta, , deadlineAt] = reply;
     const requests = JSON.parse(String(directories)) as DirectoryRequest[];
     const request = requests[directory];
@@ -231,7 +232,10 @@ class RedisWorkStore implements WorkStore {
     };
   }
 
-  async appendExpanded(run: ExpansionRun, files: readonly (string | NewFile)[]): Promise<AppendReply> {
+  async appendExpanded(
+    run: ExpansionRun,
+    files: readonly (string | NewFile)[],
+  ): Promise<AppendEnd | AppendRoom> {
     const entries = files.map((file) =>
       encodeEntry(
         typeof file === 'string'
@@ -243,10 +247,11 @@ class RedisWorkStore implements WorkStore {
             },
       ),
     );
-    return this.#append(run, entries, '', '', '', '', []);
+    const reply = await this.#append(run, entries, '', '', '', '', []);
+    return typeof reply === 'number' ? { room: reply } : reply;
   }
 
-  async appendEnded(run: ExpansionRun, results: readonly FileResult[]): Promise<AppendReply> {
+  async appendEnded(run: ExpansionRun, results: readonly FileResult[]): Promise<AppendEnd> {
     // Their positions are not known before the script gives them a chunk; within it they are 0, 1, 2 ….
     const placed = results.map((result, index) => ({ ...result, index }));
     const packed = packResults(0, placed);
@@ -258,7 +263,9 @@ class RedisWorkStore implements WorkStore {
         size: null,
       }),
     );
-    return this.#append(run, entries, packed.updates, details, packed.sentence, packed.codes, packed.samples);
+    const { updates, sentence, codes, samples } = packed;
+    // What has ended takes no room.
+    return (await this.#append(run, entries, updates, details, sentence, codes, samples)) as AppendEnd;
   }
 
   async endExpansion({ job, directory, run, request }: ExpansionRun, matched: number): Promise<void> {
@@ -443,7 +450,7 @@ class RedisWorkStore implements WorkStore {
     sentence: string,
     codes: string,
     samples: readonly (string | number)[],
-  ): Promise<AppendReply> {
+  ): Promise<AppendEnd | number> {
     if (entries.length === 0) return 'ok';
     if (entries.length > CHUNK_FILES) throw new RangeError(`a chunk has at most ${CHUNK_FILES} files`);
     const { job, directory } = run;
@@ -469,7 +476,8 @@ class RedisWorkStore implements WorkStore {
       codes,
       ...samples,
     );
-    const answer = String(reply) as AppendReply;
+    if (typeof reply === 'number') return reply;
+    const answer = String(reply) as AppendEnd;
     // The chunk is safe; should BullMQ not get it now, the sweeper gives it.
     if (answer === 'ok') {
       await this.#queues

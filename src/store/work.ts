@@ -118,7 +118,11 @@ export interface ExpansionRun<Job extends WorkJob = WorkJob> {
 }
 
 /** `fenced`: a newer run of this directory has begun. `ended`: the job was canceled, expired or deleted. `full`: the job has as many files as one may have. In each case: stop. */
-export type AppendReply = 'ok' | 'fenced' | 'ended' | 'full';
+export type AppendEnd = 'ok' | 'fenced' | 'ended' | 'full';
+/** Nothing was added: the quota of the principal has room for so many files now, fewer than there are. Wait. */
+export interface AppendRoom {
+  room: number;
+}
 
 export interface Slots {
   /** Flushes this worker may have outstanding on the cache from now on. May be 0 for a while. */
@@ -173,19 +177,19 @@ export interface WorkStore {
 
   /**
    * Null: the directory is done, or the job is gone or has ended. `later`: a directory before it that overlaps with it
-   * is not done; the files of both belong to that one.
+   * is not done; the files of both belong to that one. `no room`: the quota of the principal is used up.
    */
   beginExpansion<Job extends WorkJob = WorkJob>(
     jobId: string,
     directory: number,
-  ): Promise<ExpansionRun<Job> | null | 'later'>;
+  ): Promise<ExpansionRun<Job> | null | 'later' | 'no room'>;
   /** Adds files to the job and queues them, atomically. At most 512 of them; fill them up, each call is a chunk. */
-  appendExpanded(run: ExpansionRun, files: readonly (string | NewFile)[]): Promise<AppendReply>;
+  appendExpanded(run: ExpansionRun, files: readonly (string | NewFile)[]): Promise<AppendEnd | AppendRoom>;
   /**
    * Adds entries that ended already, e.g. a directory that cannot be read, so that the job shows them. A job that is
    * full takes some of these nevertheless.
    */
-  appendEnded(run: ExpansionRun, results: readonly FileResult[]): Promise<AppendReply>;
+  appendEnded(run: ExpansionRun, results: readonly FileResult[]): Promise<AppendEnd>;
   /** After the last append. `matched` is how many files the walk found, appended by this or an earlier run. */
   endExpansion(run: ExpansionRun, matched: number): Promise<void>;
 

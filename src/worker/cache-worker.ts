@@ -11,10 +11,11 @@ import type { QueueConnection } from '../store/connect.js';
 import type { CacheQueue, ChunkRun, FlushWork, WorkStore } from '../store/work.js';
 import { runChunk } from './chunk.js';
 import { CircuitBreaker } from './circuit-breaker.js';
-import { runExpansion, waitForOthers } from './expansion.js';
-import { type ActiveItem, type ItemFate, ItemQueue } from './item-queue.js';
+import { runExpansion } from './expansion.js';
+import { type ActiveItem, type ItemFate, ItemQueue, OTHERS_PAUSE_MS } from './item-queue.js';
 import { ListedFiles } from './listed-files.js';
 import type { CacheLoad, ItemEnd, WorkObserver } from './observer.js';
+import { NO_ROOM_PAUSE_MS, NoRoom, WaitingSeats } from './quota-room.js';
 import { SessionPool, type SharedSession } from './sessions.js';
 import { CacheSlots } from './slots.js';
 
@@ -66,6 +67,7 @@ export class CacheWorker {
   readonly #sessions: SessionPool;
   readonly #items: ItemQueue;
   readonly #listed = new ListedFiles();
+  readonly #seats: WaitingSeats;
   #probe: Promise<void> | null = null;
   #toldUpAt = 0;
   #closing: Promise<void> | null = null;
@@ -121,6 +123,7 @@ export class CacheWorker {
         },
       },
     });
+    this.#seats = new WaitingSeats(options.chunksPerCache);
     this.#items = new ItemQueue({
       ...options,
       queue: entry.queue,
@@ -197,9 +200,9 @@ export class CacheWorker {
   async #work(item: ActiveItem): Promise<ItemFate> {
     let end: ItemEnd = 'failed';
     try {
-      const done = 'chunk' in item.data ? await this.#chunk(item) : await this.#directory(item);
-      end = done ? 'done' : 'returned';
-      return done ? 'done' : 'again';
+      const fate = 'chunk' in item.data ? await this.#chunk(item) : await this.#directory(item);
+      end = fate === 'done' ? 'done' : 'returned';
+      return fate;
     } catch (error) {
       if (!(error instanceof TargetDownError)) throw error;
       end = 'held';
@@ -210,18 +213,17 @@ export class CacheWorker {
     }
   }
 
-  /** @returns false: it has to run again */
-  async #chunk(item: ActiveItem): Promise<boolean> {
+  async #chunk(item: ActiveItem): Promise<ItemFate> {
     const { store, holdAfterMs, maxStalls, observer } = this.#options;
     const { jobId, chunk } = item.data as { jobId: string; chunk: number };
     const run = await store.beginChunk<FlushWork>(jobId, chunk);
-    if (run === null || run.files.length === 0) return true;
+    if (run === null || run.files.length === 0) return 'done';
     const { requestId } = run.job.origin;
     const log = this.#log.child({ requestId, job: jobId, chunk, run: run.run });
     log.debug({ files: run.files.length }, 'chunk begun');
     if (item.stalls > maxStalls) {
       await this.#failLost(run, item.stalls);
-      return true;
+      return 'done';
     }
     const config = this.#configFor(run.job);
     const shared = await this.#sessions.acquire(run.job, config);
@@ -242,34 +244,34 @@ export class CacheWorker {
         },
       });
       log.debug({ done }, 'chunk left');
-      return done;
+      return done ? 'done' : 'again';
     } finally {
       this.#sessions.release(shared, run.job, config);
     }
   }
 
-  async #directory(item: ActiveItem): Promise<boolean> {
+  async #directory(item: ActiveItem): Promise<ItemFate> {
     const { store, holdAfterMs } = this.#options;
     const { jobId, directory } = item.data as { jobId: string; directory: number };
     const run = await store.beginExpansion<FlushWork>(jobId, directory);
-    if (run === null) return true;
-    if (run === 'later') {
-      await waitForOthers(item.abort.signal);
-      return false;
-    }
+    if (run === null) return 'done';
+    if (run === 'later') return { afterMs: OTHERS_PAUSE_MS };
+    if (run === 'no room') return { afterMs: NO_ROOM_PAUSE_MS };
     if (item.stalls > this.#options.maxStalls) {
       await store.appendEnded(run, [endedUntried(0, run.request.path, workerLost(item.stalls))]);
       await store.endExpansion(run, 1);
-      return true;
+      return 'done';
     }
     const config = this.#configFor(run.job);
     const shared = await this.#sessions.acquire(run.job, config);
     try {
-      await runExpansion(run, item.abort.signal, { store, shared, holdAfterMs, listed: this.#listed });
+      const seats = this.#seats;
+      await runExpansion(run, item.abort.signal, { store, shared, holdAfterMs, listed: this.#listed, seats });
       this.#answered(shared);
-      return true;
+      return 'done';
     } catch (error) {
-      if (error instanceof HandBack) return false;
+      if (error instanceof HandBack) return 'again';
+      if (error instanceof NoRoom) return { afterMs: NO_ROOM_PAUSE_MS };
       throw error;
     } finally {
       this.#sessions.release(shared, run.job, config);

@@ -1,17 +1,16 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { expandDirectory } from '../flush/expand.js';
 import { endedUntried, type FileResult } from '../model/file-result.js';
 import { pathBytes } from '../model/pathname.js';
 import { Duplicates } from '../store/dedup.js';
 import { identityOf } from '../store/entry.js';
-import type { AppendReply, ExpansionRun, FlushWork, WorkStore } from '../store/work.js';
+import type { AppendEnd, ExpansionRun, FlushWork, WorkStore } from '../store/work.js';
 import { flushOptions } from './chunk.js';
 import { JobEnded } from './endings.js';
 import type { ListedFiles } from './listed-files.js';
+import { appendAsRoomIs, type WaitingSeats } from './quota-room.js';
 import type { SharedSession } from './sessions.js';
 
 const CHUNK_FILES = 512;
-const OTHERS_WAIT_MS = 300;
 
 export interface ExpansionDeps {
   store: Pick<WorkStore, 'appendExpanded' | 'appendEnded' | 'endExpansion'>;
@@ -19,17 +18,18 @@ export interface ExpansionDeps {
   holdAfterMs: number;
   /** Keeps what is told of files that are found, for their flush. */
   listed: ListedFiles;
+  seats: WaitingSeats;
 }
 
 /**
  * Walks a directory of a job and adds the files it finds, a chunk at a time, but none that the job names already. A
  * walk that comes after one that was cut off adds only what that one had not added.
- * @throws the reason of `signal`, unless it is JobEnded; {TargetDownError}
+ * @throws the reason of `signal`, unless it is JobEnded; {TargetDownError}; {NoRoom}
  */
 export async function runExpansion(
   run: ExpansionRun<FlushWork>,
   signal: AbortSignal,
-  { store, shared, holdAfterMs, listed }: ExpansionDeps,
+  { store, shared, holdAfterMs, listed, seats }: ExpansionDeps,
 ): Promise<void> {
   const known = new Duplicates();
   const isNew = (path: string): boolean =>
@@ -40,7 +40,8 @@ export async function runExpansion(
   let paths: string[] = [];
   let ended: FileResult[] = [];
   let matched = 0;
-  let reply: AppendReply = 'ok';
+  let reply: AppendEnd = 'ok';
+  const add = () => appendAsRoomIs(run, paths, { store, seats }, signal);
   const options = flushOptions(run.job, holdAfterMs);
   try {
     for await (const found of expandDirectory(shared.session, run.request, options, signal)) {
@@ -53,7 +54,7 @@ export async function runExpansion(
         if (found.listed !== undefined) listed.keep(run.job.id, found.path, found.listed);
       }
       if (paths.length === CHUNK_FILES) {
-        reply = await store.appendExpanded(run, paths);
+        reply = await add();
         paths = [];
       } else if (ended.length === CHUNK_FILES) {
         reply = await store.appendEnded(run, ended);
@@ -61,21 +62,16 @@ export async function runExpansion(
       }
       if (reply !== 'ok') break;
     }
+    if (reply === 'ok' && paths.length > 0) reply = await add();
   } catch (error) {
     // The store ends such a job's files itself, and no more are wanted.
     if (error instanceof JobEnded) return;
     throw error;
   }
-  if (reply === 'ok' && paths.length > 0) reply = await store.appendExpanded(run, paths);
   if (reply === 'ok' && ended.length > 0) reply = await store.appendEnded(run, ended);
   if (reply === 'full') await store.appendEnded(run, [tooMany(run)]);
   // A newer run goes on with it. Any other reply but ok is final for the directory.
   if (reply !== 'fenced') await store.endExpansion(run, matched);
-}
-
-/** Before a directory is tried again that belongs behind others which are not expanded yet. */
-export async function waitForOthers(signal: AbortSignal): Promise<void> {
-  await delay(OTHERS_WAIT_MS, undefined, { signal }).catch(() => {});
 }
 
 function tooMany({ request }: ExpansionRun): FileResult {

@@ -36,8 +36,11 @@ export interface ItemQueueOptions {
   work(item: ActiveItem): Promise<ItemFate>;
 }
 
-/** It is done, it has to run again, or it has to when the queue is no longer held. What throws is tried again later. */
-export type ItemFate = 'done' | 'again' | 'held';
+/** It is done, it has to run again, at once or after a while, or when the queue is no longer held. What throws is tried again later. */
+export type ItemFate = 'done' | 'again' | { afterMs: number } | 'held';
+
+/** How soon a directory is looked at again that has to wait for others of its job to be expanded. */
+export const OTHERS_PAUSE_MS = 300;
 
 /** BullMQ gives up an item without a word after so many stalls; what happens then is decided by `work`. */
 const MAX_STALLED_COUNT = 1_000_000;
@@ -142,8 +145,8 @@ export class ItemQueue {
     this.#items.add(item);
     try {
       const fate = await work(item);
-      if (fate === 'again') await this.#giveBack(job, token, 0);
       if (fate === 'held') throw new RateLimitError();
+      if (fate !== 'done') await this.#giveBack(job, token, fate === 'again' ? 0 : fate.afterMs);
     } catch (error) {
       const intentional = error instanceof DelayedError || error instanceof RateLimitError;
       if (!intentional)

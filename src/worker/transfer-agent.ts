@@ -8,9 +8,9 @@ import { pathBytes } from '../model/pathname.js';
 import type { QueueConnection } from '../store/connect.js';
 import { nodeQueueName } from '../store/keys.js';
 import type { ChunkRun, ExpansionRun, TransferWorkJob, WorkStore } from '../store/work.js';
-import { waitForOthers } from './expansion.js';
-import { type ActiveItem, type ItemFate, ItemQueue } from './item-queue.js';
+import { type ActiveItem, type ItemFate, ItemQueue, OTHERS_PAUSE_MS } from './item-queue.js';
 import { tellOutages } from './outages.js';
+import { NO_ROOM_PAUSE_MS, NoRoom, WaitingSeats } from './quota-room.js';
 import { runTransferChunk, type TransferDeps } from './transfer-chunk.js';
 import { runTransferExpansion } from './transfer-expansion.js';
 import { fileError, type Roots } from './transfer-file.js';
@@ -58,6 +58,7 @@ export class TransferAgent {
   readonly #log: Logger;
   readonly #roots: Roots;
   readonly #turns: FileTurns;
+  readonly #seats = new WaitingSeats(CHUNKS_AT_ONCE);
   readonly #nodeThrottle: Throttle;
   readonly #shares = new Map<string, JobShare>();
   readonly #connection: QueueConnection;
@@ -142,11 +143,8 @@ export class TransferAgent {
 
   async #work(item: ActiveItem): Promise<ItemFate> {
     const { jobId, data } = item;
-    const done =
-      'chunk' in data
-        ? await this.#chunk(item, jobId, data.chunk)
-        : await this.#directory(item, jobId, data.directory);
-    return done ? 'done' : 'again';
+    if ('directory' in data) return this.#directory(item, jobId, data.directory);
+    return (await this.#chunk(item, jobId, data.chunk)) ? 'done' : 'again';
   }
 
   async #chunk(item: ActiveItem, jobId: string, chunk: number): Promise<boolean> {
@@ -163,25 +161,24 @@ export class TransferAgent {
     return this.#sharing(run.job, (deps) => runTransferChunk(run, item.abort, deps));
   }
 
-  async #directory(item: ActiveItem, jobId: string, directory: number): Promise<boolean> {
+  async #directory(item: ActiveItem, jobId: string, directory: number): Promise<ItemFate> {
     const { store, concurrency, maxStalls } = this.#options;
     const run = await store.beginExpansion<TransferWorkJob>(jobId, directory);
-    if (run === null) return true;
-    if (run === 'later') {
-      await waitForOthers(item.abort.signal);
-      return false;
-    }
+    if (run === null) return 'done';
+    if (run === 'later') return { afterMs: OTHERS_PAUSE_MS };
+    if (run === 'no room') return { afterMs: NO_ROOM_PAUSE_MS };
     if (item.stalls > maxStalls) {
       await store.appendEnded(run, [endedUntried(0, run.request.path, agentLost(item.stalls))]);
       await store.endExpansion(run, 1);
-      return true;
+      return 'done';
     }
     return this.#sharing(run.job, async (deps) => {
       try {
         await this.#expand(run, item.abort, { ...deps, store }, concurrency);
-        return true;
+        return 'done';
       } catch (error) {
-        if (item.abort.signal.aborted && error === item.abort.signal.reason) return false;
+        if (item.abort.signal.aborted && error === item.abort.signal.reason) return 'again';
+        if (error instanceof NoRoom) return { afterMs: NO_ROOM_PAUSE_MS };
         throw error;
       }
     });
@@ -193,7 +190,9 @@ export class TransferAgent {
     deps: TransferDeps & { store: WorkStore },
     filesAtOnce: number,
   ): Promise<void> {
-    if (run.job.options.scrTransferFile === null) return runTransferExpansion(run, abort.signal, deps);
+    if (run.job.options.scrTransferFile === null) {
+      return runTransferExpansion(run, abort.signal, { ...deps, seats: this.#seats });
+    }
     return runScrTransfer(run, abort, { ...deps, filesAtOnce, log: this.#log });
   }
 

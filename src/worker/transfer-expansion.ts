@@ -5,8 +5,9 @@ import { endedUntried, type FileResult } from '../model/file-result.js';
 import { pathBytes, pathText, tidyPathBytes } from '../model/pathname.js';
 import { Duplicates } from '../store/dedup.js';
 import { identityOf } from '../store/entry.js';
-import type { AppendReply, ExpansionRun, NewFile, TransferWorkJob, WorkStore } from '../store/work.js';
+import type { AppendEnd, ExpansionRun, NewFile, TransferWorkJob, WorkStore } from '../store/work.js';
 import { JobEnded } from './endings.js';
+import { appendAsRoomIs, NoRoom, type WaitingSeats } from './quota-room.js';
 import { fileError, type Roots } from './transfer-file.js';
 
 const CHUNK_FILES = 512;
@@ -14,17 +15,18 @@ const CHUNK_FILES = 512;
 export interface TransferExpansionDeps {
   store: Pick<WorkStore, 'appendExpanded' | 'appendEnded' | 'endExpansion'>;
   roots: Roots;
+  seats: WaitingSeats;
 }
 
 /**
  * Walks a directory of the node and adds the files it finds to the job, a chunk at a time. A walk that comes after one
  * that was cut off adds only what that one had not added.
- * @throws the reason of `signal`, unless it is JobEnded
+ * @throws the reason of `signal`, unless it is JobEnded; {NoRoom}
  */
 export async function runTransferExpansion(
   run: ExpansionRun<TransferWorkJob>,
   signal: AbortSignal,
-  { store, roots }: TransferExpansionDeps,
+  { store, roots, seats }: TransferExpansionDeps,
 ): Promise<void> {
   const { request } = run;
   const known = new Duplicates();
@@ -47,7 +49,8 @@ export async function runTransferExpansion(
   let files: NewFile[] = [];
   let ended: FileResult[] = [];
   let matched = 0;
-  let reply: AppendReply = 'ok';
+  let reply: AppendEnd = 'ok';
+  const append = () => appendAsRoomIs(run, files, { store, seats }, signal);
   const add = async (file: NewFile | FileResult): Promise<void> => {
     if (!isNew(file)) return;
     const { destination = null } = file;
@@ -56,14 +59,14 @@ export async function runTransferExpansion(
       ended.push(collision(file, destination));
     else files.push(file);
     if (files.length === CHUNK_FILES) {
-      reply = await store.appendExpanded(run, files);
+      reply = await append();
       files = [];
     } else if (ended.length === CHUNK_FILES) {
       reply = await store.appendEnded(run, ended);
       ended = [];
     }
   };
-  try {
+  const walk = async (): Promise<void> => {
     const filter = globFilter(request.include, request.exclude);
     const walked = walkFiles(pathBytes(request.path), roots.source, (path) => !filter.prunes(pathText(path)));
     for await (const found of walked) {
@@ -76,15 +79,19 @@ export async function runTransferExpansion(
       await add(entryOf(request, below, found));
       if (reply !== 'ok') break;
     }
+  };
+  try {
+    await walk().catch((error: unknown) => {
+      if (signal.aborted || error instanceof NoRoom) throw error;
+      return add(unreadable(request.path, request.destination, error));
+    });
+    if (reply === 'ok' && files.length > 0) reply = await append();
   } catch (error) {
-    if (signal.aborted) {
-      // The store ends such a job's files itself, and no more are wanted.
-      if (signal.reason instanceof JobEnded) return;
-      throw signal.reason;
-    }
-    await add(unreadable(request.path, request.destination, error));
+    if (!signal.aborted) throw error;
+    // The store ends such a job's files itself, and no more are wanted.
+    if (signal.reason instanceof JobEnded) return;
+    throw signal.reason;
   }
-  if (reply === 'ok' && files.length > 0) reply = await store.appendExpanded(run, files);
   if (reply === 'ok' && ended.length > 0) reply = await store.appendEnded(run, ended);
   if (reply === 'full') {
     const sentence =

@@ -10,7 +10,8 @@ import { TransferFile } from '../scr/transfer-file.js';
 import { readTransferList, writeCommand, writeDone } from '../scr/transfer-list.js';
 import type { TransferOrders } from '../store/transfers.js';
 import type {
-  AppendReply,
+  AppendEnd,
+  AppendRoom,
   ChunkFile,
   ExpansionRun,
   NewFile,
@@ -200,7 +201,7 @@ class ScrTransfer {
       .filter(({ source }) => !this.#files.has(source))
       .map(({ source, destination, size }) => ({ path: source, destination: destination ?? '', size }));
     if (added.length === 0) return;
-    let reply: AppendReply = 'ok';
+    let reply: AppendEnd | AppendRoom = 'ok';
     for (let i = 0; i < added.length && reply === 'ok'; i += CHUNK_FILES) {
       reply = await this.#deps.store.appendExpanded(this.#run, added.slice(i, i + CHUNK_FILES));
     }

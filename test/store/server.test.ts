@@ -18,7 +18,7 @@ test('on a Redis Cluster everything works, and every key carries the one hash ta
     const end = bullWorker(t, NAS_QUEUE, async (item) => {
       if ('directory' in item) {
         const run = await t.work.beginExpansion(item.jobId, item.directory);
-        if (run === null || run === 'later') return;
+        if (run === null || typeof run === 'string') return;
         await t.work.appendExpanded(run, ['d/a', 'd/b']);
         await t.work.endExpansion(run, 2);
         return;

@@ -61,7 +61,9 @@ if ARGV[19] ~= '' then
   if queued + files - duplicates > tonumber(ARGV[19]) then return { 'full' } end
 end
 local used = redis.call('HMGET', tag .. ':usage:' .. ARGV[21], 'filesQueued', 'jobsActive', 'jobsQueued')
-if ARGV[22] ~= '' and tonumber(used[1] or '0') + files - duplicates > tonumber(ARGV[22]) then return { 'files' } end
+-- What directories hold is not known yet, but that they hold something: the rest of it waits until there is room.
+local least = math.max(files - duplicates, math.min(directoryCount, 1))
+if ARGV[22] ~= '' and tonumber(used[1] or '0') + least > tonumber(ARGV[22]) then return { 'files' } end
 if ARGV[23] ~= '' and tonumber(used[2] or '0') >= tonumber(ARGV[23]) then return { 'jobs' } end
 if redis.call('STRLEN', states) ~= files or redis.call('HLEN', chunks) ~= chunkCount then return { 'lost' } end
 for _, key in ipairs({ states, chunks, details, errors }) do redis.call('PERSIST', key) end
@@ -78,9 +80,15 @@ for i = 24, #ARGV, 3 do
   redis.call('HSET', job, 'w:' .. ARGV[i], ARGV[i + 1])
   if ARGV[i + 2] ~= '' then redis.call('HSET', job, 'wc:' .. ARGV[i], ARGV[i + 2]) end
 end
-local webhook = cjson.decode(meta).webhook
+local described = cjson.decode(meta)
+local webhook = described.webhook
 if webhook then redis.call('HSET', job, 'webhookEvents', table.concat(webhook.events, ' ')) end
-if directoryCount > 0 then redis.call('HSET', runs, 'directories', directories) end
+if directoryCount > 0 then
+  redis.call('HSET', runs, 'directories', directories)
+  -- What an SCR transfer file lists is in the hands of its agent at once, and never waits.
+  local isScr = type(described.options.scrTransferFile) == 'string'
+  if ARGV[22] ~= '' and not isScr then redis.call('HSET', job, 'queuedFilesMost', ARGV[22]) end
+end
 redis.call('HSET', joinable, fingerprint, id)
 answeredBy(id)
 redis.call('ZADD', jobs, 0, id)

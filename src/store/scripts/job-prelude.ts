@@ -173,6 +173,8 @@ local function waitedFor()
     redis.call('HSET', job, 'waitedFor', 'unserved', 'waitedSince', v[4] or '')
   elseif v[5] then
     redis.call('HSET', job, 'waitedFor', 'held', 'waitedSince', v[5], 'waitedCode', v[6] or '', 'waitedWhy', v[7] or '')
+  elseif redis.call('HEXISTS', job, 'waitsForRoom') == 1 then
+    redis.call('HSET', job, 'waitedFor', 'room')
   end
 end
 
