@@ -12,6 +12,7 @@ import { newToken, parseToken } from '../../src/access/token.js';
 import { changeTokens, readTokens, type StoredToken } from '../../src/access/tokens-file.js';
 import { accessConfigSchema } from '../../src/model/access.js';
 import { type ApiErrorCode, BrokerError } from '../../src/model/errors.js';
+import { until } from '../support/until.js';
 
 let folder: string;
 const open: Authenticator[] = [];
@@ -58,14 +59,6 @@ async function refused(
     if (credential !== undefined && credential.length > 20) assert.ok(!error.message.includes(credential));
     return true;
   });
-}
-
-async function until(condition: () => Promise<boolean> | boolean): Promise<void> {
-  for (let i = 0; i < 600; i++) {
-    if (await condition()) return;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  assert.fail('it did not come to that');
 }
 
 test('nobody is asked who they are only where no credential is configured', async () => {
@@ -119,13 +112,17 @@ test('a running service takes new tokens, refuses revoked ones, and keeps the la
   const by = await authenticator({ tokensFile: path });
   await refused(by, newToken().token, /not known here/);
   const token = await addToken(path);
-  await until(() => by.authenticate(`Bearer ${token}`).then(Boolean, () => false));
+  await until('the new token to be taken', () =>
+    by.authenticate(`Bearer ${token}`).then(Boolean, () => false),
+  );
   await writeFile(`${path}.half`, '{"version": 1, "tok');
   await rename(`${path}.half`, path);
-  await until(() => faults.some((fault) => fault.includes('live.json is not JSON')));
+  await until('the fault of the file to be told', () =>
+    faults.some((fault) => fault.includes('live.json is not JSON')),
+  );
   assert.equal((await by.authenticate(`Bearer ${token}`)).name, 'alice');
   await writeFile(path, JSON.stringify({ version: 1, tokens: [] }));
-  await until(() =>
+  await until('the revoked token to be refused', () =>
     by.authenticate(`Bearer ${token}`).then(
       () => false,
       () => true,
@@ -138,7 +135,9 @@ test('what unknown principals may do is configuration, and their names cannot le
   const caches = [{ name: 'nas', prefixes: ['/home/{name}'] }];
   const by = await authenticator({ tokensFile: path, unknownPrincipals: { caches } });
   const token = await addToken(path, { principal: 'zoe' });
-  await until(() => by.authenticate(`Bearer ${token}`).then(Boolean, () => false));
+  await until('the new token to be taken', () =>
+    by.authenticate(`Bearer ${token}`).then(Boolean, () => false),
+  );
   const { name, caches: granted } = await by.authenticate(`Bearer ${token}`);
   assert.deepEqual([name, granted], ['zoe', [{ name: 'nas', prefixes: ['/home/zoe'] }]]);
 });

@@ -9,6 +9,7 @@ import { test } from 'node:test';
 import { connect, type TLSSocket } from 'node:tls';
 import { promisify } from 'node:util';
 import { openTls } from '../../src/access/tls.js';
+import { until } from '../support/until.js';
 
 const SKIP =
   spawnSync('openssl', ['version']).status !== 0
@@ -23,14 +24,6 @@ async function makeCertificate(folder: string, name: string): Promise<{ cert: st
     ...['-keyout', paths.key, '-out', paths.cert],
   ]);
   return { cert: await readFile(paths.cert, 'utf8'), key: await readFile(paths.key, 'utf8') };
-}
-
-async function until(condition: () => Promise<boolean> | boolean): Promise<void> {
-  for (let i = 0; i < 600; i++) {
-    if (await condition()) return;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  assert.fail('it did not come to that');
 }
 
 test('a renewed certificate is used for new connections, and those that are there stay', {
@@ -79,11 +72,11 @@ test('a renewed certificate is used for new connections, and those that are ther
     assert.equal(before.subject, 'first');
     // One of two files is new: they do not fit together, and what was read before stays in use.
     await writeFile(files.certFile, second.cert);
-    await until(() => faults.length > 0);
+    await until('a fault to be told', () => faults.length > 0);
     assert.match(faults[0] as string, /not usable for TLS together/);
     assert.equal(await subjectOfNew(), 'first');
     await writeFile(files.keyFile, second.key);
-    await until(async () => (await subjectOfNew()) === 'second');
+    await until('the second certificate', async () => (await subjectOfNew()) === 'second');
     assert.equal(renewals, 1);
     const after = await ask();
     assert.equal(after.localPort, before.localPort, 'the connection stays');

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { type Job, jobSchema } from '../../src/model/job.js';
 import { type ApiTest, type ApiTestOptions, startApi } from '../support/api.js';
+import { until } from '../support/until.js';
 
 async function withJob(t: TestContext, options: ApiTestOptions = {}, files = ['/a', '/missing', '/b']) {
   const api = startApi(options);
@@ -15,10 +16,6 @@ async function submit(api: ApiTest, files: string[], labels: Record<string, stri
   const { status, body } = await api.json({ method: 'POST', url: '/v1/flushes', payload });
   assert.equal(status, 202);
   return (body as Job).id;
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5));
 }
 
 test('a job is shown with its ETag and without its files', async (t) => {
@@ -69,7 +66,7 @@ test('If-None-Match is answered with 304 as long as nothing changed', async (t) 
 test('a long-poll is answered at the next change', async (t) => {
   const { api, id, url } = await withJob(t);
   const pending = api.json({ url, headers: { 'if-none-match': 'W/"r1"', prefer: 'respond-async, wait=50' } });
-  await until(() => api.memory.waiting === 1);
+  await until('one who waits', () => api.memory.waiting === 1);
   api.memory.change(id, 'running');
   const { status, headers, body } = await pending;
   assert.equal(status, 200);
@@ -97,9 +94,9 @@ test('until=terminal waits through progress, with or without If-None-Match', asy
     const pending = api.json({ url: `${url}?until=terminal`, headers }).finally(() => {
       answered = true;
     });
-    await until(() => api.memory.waiting === 1);
+    await until('one who waits', () => api.memory.waiting === 1);
     api.memory.change(id, 'running');
-    await until(() => api.memory.waiting === 1);
+    await until('one who waits', () => api.memory.waiting === 1);
     assert.equal(answered, false);
     api.memory.change(id, 'partial');
     const { status, body } = await pending;
@@ -135,7 +132,7 @@ test('only so many may wait; the others are told when to come again', async (t) 
   const { api, id, url } = await withJob(t, { limits: { waiters: 2 } });
   const headers = { 'if-none-match': 'W/"r1"', prefer: 'wait=50' };
   const pending = [api.json({ url, headers }), api.json({ url, headers })];
-  await until(() => api.memory.waiting === 2);
+  await until('two who wait', () => api.memory.waiting === 2);
   const third = await api.json({ url, headers });
   assert.deepEqual([third.status, third.headers['retry-after']], [429, '2']);
   await api.refused('TOO_MANY_WAITERS', { url, headers });
@@ -150,10 +147,10 @@ test('a client that leaves does not wait on', async (t) => {
   const controller = new AbortController();
   const headers = { 'if-none-match': 'W/"r1"', prefer: 'wait=50' };
   const pending = fetch(`${base}/v1/jobs/${id}`, { headers, signal: controller.signal });
-  await until(() => api.memory.waiting === 1);
+  await until('one who waits', () => api.memory.waiting === 1);
   controller.abort();
   await assert.rejects(pending, { name: 'AbortError' });
-  await until(() => api.memory.waiting === 0);
+  await until('nobody who waits', () => api.memory.waiting === 0);
 });
 
 test('closing the app releases who waits, with an answer', async (t) => {
@@ -161,7 +158,7 @@ test('closing the app releases who waits, with an answer', async (t) => {
   const base = await api.listen();
   const headers = { 'if-none-match': 'W/"r1"', prefer: 'wait=50' };
   const pending = fetch(`${base}/v1/jobs/${id}`, { headers });
-  await until(() => api.memory.waiting === 1);
+  await until('one who waits', () => api.memory.waiting === 1);
   api.shutDown();
   await api.close();
   assert.equal((await pending).status, 304);

@@ -6,6 +6,7 @@ import { type TestContext, test } from 'node:test';
 import { createGzip, gzipSync } from 'node:zlib';
 import type { Problem } from '../../src/api/problem.js';
 import { type ApiTest, type ApiTestOptions, startApi } from '../support/api.js';
+import { until } from '../support/until.js';
 
 /** Uploads over a real connection: what no injected request can show. */
 
@@ -33,10 +34,6 @@ async function answer(request: ClientRequest) {
     headers: response.headers,
     body: JSON.parse(Buffer.concat(chunks).toString()),
   };
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5));
 }
 
 function stored(api: ApiTest, id: string): string[] {
@@ -88,7 +85,7 @@ test('a list is read no faster than the store takes it', async (t) => {
   request.end(body, () => {
     flushed = true;
   });
-  await until(() => added === 1);
+  await until('a first path to be added', () => added === 1);
   // The kernel and the sockets hold a few megabytes; the rest must still be with the sender.
   await new Promise((resolve) => setTimeout(resolve, 200));
   assert.equal(added, 1);
@@ -119,10 +116,10 @@ test('an upload that breaks off leaves nothing', async (t) => {
     const request = open(headers as Record<string, string>);
     request.on('error', () => {});
     request.write(gzipSync('/a\n/b\n'.repeat(1000)));
-    await until(() => request.socket !== null && request.socket.bytesWritten > 0);
+    await until('something to be sent', () => request.socket !== null && request.socket.bytesWritten > 0);
     await new Promise((resolve) => setTimeout(resolve, 50));
     request.destroy();
-    await until(() => api.memory.aborted === before + 1);
+    await until('the intake to be aborted', () => api.memory.aborted === before + 1);
   }
   assert.equal(api.memory.jobs.length, 0);
 });
@@ -157,7 +154,7 @@ test('a refusal in the middle of an upload reaches the sender, and the connectio
     assert.equal(status, 413);
     assert.equal((body as Problem).code, 'TOO_MANY_FILES');
   }
-  await until(() => Object.keys(agent.freeSockets).length === 1);
+  await until('the connection to be free', () => Object.keys(agent.freeSockets).length === 1);
   assert.equal(sockets.size, 1);
   assert.equal(api.memory.aborted, 3);
 });

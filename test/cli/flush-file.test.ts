@@ -12,8 +12,8 @@ import { registerFlushFile } from '../../src/cli/flush-file.js';
 import { runProgram } from '../../src/cli/program.js';
 import type { SimulatedCacheOptions } from '../../src/sim/server.js';
 import { startFaultServer } from '../support/fault-server.js';
-import { until } from '../support/flushing.js';
 import { simulatedCache } from '../support/simulated-cache.js';
+import { until } from '../support/until.js';
 
 const MAIN = fileURLToPath(new URL('../../src/main.js', import.meta.url));
 
@@ -261,7 +261,9 @@ describe('flush-file', () => {
     const { args } = await cacheWith(t, ['a']);
     const broken = new PassThrough();
     broken.write('/a\n');
-    void until(() => broken.readableLength === 0).then(() => broken.destroy(new Error('read EIO')));
+    void until('all to be read', () => broken.readableLength === 0).then(() =>
+      broken.destroy(new Error('read EIO')),
+    );
     const { code, lines, stderr } = await flushFile(args, broken);
     assert.equal(code, EXIT.error);
     assert.match(lines[0] ?? '', /^flushed/);
@@ -312,7 +314,7 @@ describe('the process of flush-file', () => {
   it('ends with a summary at SIGINT, though its list is still open', async (t) => {
     const { args, sim } = await cacheWith(t, ['a', 'b'], { flushLatencyMs: 60_000 });
     const { code, stdout } = await run(args, '/a\n/b\n', (child) => {
-      void until(() => (sim.stats().calls.COMMIT ?? 0) >= 4).then(() => child.kill('SIGINT'));
+      void until('four COMMITs', () => (sim.stats().calls.COMMIT ?? 0) >= 4).then(() => child.kill('SIGINT'));
     });
     assert.equal(code, EXIT.interrupted);
     assert.match(stdout, /^canceled .*\/a: CANCELED: canceled: still flushing after \d+ polls?$/m);

@@ -11,7 +11,8 @@ import { SignJWT } from 'jose';
 import type { Job, JobFile } from '../../src/model/job.js';
 import { isTerminalJobState } from '../../src/model/words.js';
 import { startSimulatedCache } from '../../src/sim/server.js';
-import { cacheAt, startProgram, startService, testFolder, until } from './processes.js';
+import { until } from '../support/until.js';
+import { cacheAt, startProgram, startService, testFolder } from './processes.js';
 
 const SKIP =
   spawnSync('openssl', ['version']).status !== 0

@@ -4,7 +4,8 @@ import { type TestContext, test } from 'node:test';
 import type { Job } from '../../src/model/job.js';
 import { Keys } from '../../src/store/keys.js';
 import { startRedis } from '../support/redis.js';
-import { cacheAt, getJson, numbered, type ServiceProcess, startService, until } from './processes.js';
+import { until } from '../support/until.js';
+import { cacheAt, getJson, numbered, type ServiceProcess, startService } from './processes.js';
 
 const KEYS = new Keys('writeback');
 const PATH = '/v1/flushes?cache=sim&export=/synthetic';

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { type SimulatedCache, startSimulatedCache } from '../../src/sim/server.js';
 import { startRedis } from '../support/redis.js';
-import { cacheAt, ended, getJob, numbered, post, startService, until } from './processes.js';
+import { until } from '../support/until.js';
+import { cacheAt, ended, getJob, numbered, post, startService } from './processes.js';
 
 const FILES = 3000;
 const QUERY = { cache: 'sim', export: '/synthetic' };

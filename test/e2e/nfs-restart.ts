@@ -3,7 +3,8 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { startGanesha } from '../support/ganesha.js';
-import { cacheAt, ended, getJob, post, startService, testFolder, until } from './processes.js';
+import { until } from '../support/until.js';
+import { cacheAt, ended, getJob, post, startService, testFolder } from './processes.js';
 
 const FILES = 2000;
 

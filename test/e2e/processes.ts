@@ -10,6 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Job } from '../../src/model/job.js';
 import { isTerminalJobState } from '../../src/model/words.js';
+import { until } from '../support/until.js';
 
 const MAIN = fileURLToPath(new URL('../../src/main.js', import.meta.url));
 const START_MS = 60_000;
@@ -143,19 +144,6 @@ export async function ended(url: string, id: string, withinMs = 120_000): Promis
     JSON.stringify(progress),
   );
   return job;
-}
-
-export async function until(
-  what: string,
-  condition: () => Promise<boolean> | boolean,
-  withinMs = 60_000,
-  shown: () => string = () => '',
-): Promise<void> {
-  const end = Date.now() + withinMs;
-  while (!(await condition())) {
-    assert.ok(Date.now() < end, `not within ${withinMs} ms: ${what} ${shown()}`);
-    await sleep(25);
-  }
 }
 
 /** `file-0000000` …: the files of a simulated cache's export /synthetic. */

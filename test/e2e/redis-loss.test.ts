@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { type SimulatedCache, startSimulatedCache } from '../../src/sim/server.js';
 import { startRedis } from '../support/redis.js';
-import { cacheAt, ended, getJob, numbered, post, startService, testFolder, until } from './processes.js';
+import { until } from '../support/until.js';
+import { cacheAt, ended, getJob, numbered, post, startService, testFolder } from './processes.js';
 
 const FILES = 3000;
 const QUERY = { cache: 'sim', export: '/synthetic' };

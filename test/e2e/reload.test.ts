@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import { startSimulatedCache } from '../../src/sim/server.js';
-import { cacheAt, ended, getJson, numbered, post, startService, until } from './processes.js';
+import { until } from '../support/until.js';
+import { cacheAt, ended, getJson, numbered, post, startService } from './processes.js';
 
 test('SIGHUP: caches come, change and go while the service runs, and a fault in the file changes nothing', async (t) => {
   const sim = await startSimulatedCache({ syntheticFiles: 100 });

@@ -7,6 +7,7 @@ import { type TestContext, test } from 'node:test';
 import type { Cache, Job, JobFile } from '../../src/model/job.js';
 import { startSimulatedCache } from '../../src/sim/server.js';
 import { startGanesha } from '../support/ganesha.js';
+import { until } from '../support/until.js';
 import {
   cacheAt,
   ended,
@@ -17,7 +18,6 @@ import {
   startProgram,
   startService,
   testFolder,
-  until,
 } from './processes.js';
 
 /** Takes connections and never says a word. */

@@ -7,7 +7,8 @@ import { isTerminalJobState } from '../../src/model/words.js';
 import { type SimulatedCache, startSimulatedCache } from '../../src/sim/server.js';
 import { startRedis, type TestRedis } from '../support/redis.js';
 import { exampleConf, Slurm, whyNoSlurm } from '../support/slurm.js';
-import { cacheAt, type Owner, type ServiceProcess, startService, until } from './processes.js';
+import { until } from '../support/until.js';
+import { cacheAt, type Owner, type ServiceProcess, startService } from './processes.js';
 
 const skip = await whyNoSlurm();
 

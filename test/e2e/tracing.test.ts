@@ -4,7 +4,8 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { startSimulatedCache } from '../../src/sim/server.js';
-import { cacheAt, ended, getJob, numbered, startService, until } from './processes.js';
+import { until } from '../support/until.js';
+import { cacheAt, ended, getJob, numbered, startService } from './processes.js';
 
 interface OtlpSpan {
   traceId: string;

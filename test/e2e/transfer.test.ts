@@ -8,7 +8,8 @@ import { encodeTree } from '../../src/scr/codec.js';
 import { runCli } from '../support/cli.js';
 import { startRedis } from '../support/redis.js';
 import { filesTree, isDone, readTree, treeOf, valueAt } from '../support/scr.js';
-import { ended, getJob, type ServiceProcess, startService, testFolder, until } from './processes.js';
+import { until } from '../support/until.js';
+import { ended, getJob, type ServiceProcess, startService, testFolder } from './processes.js';
 
 const MIB = 1024 * 1024;
 const NODE = 'n042';

@@ -4,7 +4,8 @@ import { Webhook } from 'standardwebhooks';
 import type { Delivery } from '../../src/model/webhook.js';
 import { startReceiver } from '../support/receiver.js';
 import { startRedis } from '../support/redis.js';
-import { cacheAt, getJson, startService, until } from './processes.js';
+import { until } from '../support/until.js';
+import { cacheAt, getJson, startService } from './processes.js';
 
 /** Webhooks of the service as it runs, killed in between. No worker runs: a cancel ends the job. */
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { Admission } from '../../src/flush/admission.js';
 import { TimerWheel } from '../../src/flush/timer-wheel.js';
-import { until } from '../support/flushing.js';
+import { until } from '../support/until.js';
 
 function candidates(count: number) {
   const admitted: number[] = [];
@@ -47,7 +47,7 @@ describe('admission', () => {
     const startedAt = performance.now();
     const at = all.filter((candidate) => admission.enter(candidate)).length;
     assert.equal(at, 1);
-    await until(() => admitted.length === 29);
+    await until('29 to be admitted', () => admitted.length === 29);
     // 29 more at 100 per second; nothing was saved up before the first.
     assert.ok(performance.now() - startedAt >= 280);
     assert.equal(wheel.waiting, 0);
@@ -72,7 +72,7 @@ describe('admission', () => {
     });
     const { admitted, all } = candidates(5);
     for (const candidate of all) assert.equal(admission.enter(candidate), false);
-    await until(() => admitted.length === 4);
+    await until('four to be admitted', () => admitted.length === 4);
     assert.deepEqual(admitted, [0, 1, 2, 3]);
     assert.ok(asked.every((wanted) => wanted >= 1 && wanted <= 4));
     assert.equal(admission.outstanding, 4);
@@ -86,7 +86,7 @@ describe('admission', () => {
     });
     const { admitted, all } = candidates(1);
     for (const candidate of all) admission.enter(candidate);
-    await until(() => admitted.length === 1);
+    await until('one to be admitted', () => admitted.length === 1);
     assert.equal(failures, 2);
   });
 

@@ -10,8 +10,9 @@ import { NfsError } from '../../src/nfs/errors.js';
 import { NF3REG } from '../../src/nfs/nfs3.js';
 import { COMMIT } from '../../src/nfs/nfs3-procedures.js';
 import { RpcRefused } from '../../src/nfs/refusal.js';
-import { filesOf, flushAll, flushOne, flushOptions, openOn, until } from '../support/flushing.js';
+import { filesOf, flushAll, flushOne, flushOptions, openOn } from '../support/flushing.js';
 import { type Answer, type MemoryCall, MemoryExport } from '../support/memory-export.js';
+import { until } from '../support/until.js';
 
 const never = new AbortController().signal;
 
@@ -430,7 +431,7 @@ describe('a target', () => {
       whenDown: 'hand-back',
       holdAfterMs: 1000,
     });
-    await until(() => nfs.count('GETATTR') >= 3);
+    await until('three polls', () => nfs.count('GETATTR') >= 3);
     release();
     assert.equal((await flushing).state, 'succeeded');
     await session.close();
@@ -440,7 +441,7 @@ describe('a target', () => {
     const nfs = tree('a');
     const session = await openOn(nfs, { inFlight: 0 });
     const flushing = flushOne(session, '/a', { whenDown: 'hand-back', holdAfterMs: 100 });
-    await until(() => session.counters().waiting === 1);
+    await until('one to wait for a slot', () => session.counters().waiting === 1);
     await new Promise((resolve) => setTimeout(resolve, 700));
     session.inFlight = 1;
     assert.equal((await flushing).state, 'succeeded');
@@ -527,7 +528,7 @@ describe('a file that waited long for a slot', () => {
     const nfs = tree('d/a');
     const session = await openOn(nfs, { inFlight: 0 });
     const flushing = flushOne(session, '/d/a');
-    await until(() => session.counters().waiting === 1);
+    await until('one to wait for a slot', () => session.counters().waiting === 1);
     nfs.remove('d/a').file('d/a');
     const realNow = Date.now;
     t.mock.method(Date, 'now', () => realNow() + 31_000);
@@ -548,14 +549,14 @@ describe('an abort', () => {
     nfs.answer = ({ procedure, path }) => (procedure === 'COMMIT' && path !== 'f0' ? 'hang' : undefined);
     const session = await openOn(nfs, { inFlight: 10 });
     const abort = new AbortController();
-    void until(() => nfs.hanging >= 9).then(() => abort.abort());
+    void until('nine calls without an answer', () => nfs.hanging >= 9).then(() => abort.abort());
     const outcomes = await flushAll(session, paths, {}, abort.signal);
     assert.equal(outcomes[0]?.state, 'succeeded');
     assert.ok(outcomes.slice(1).every(({ state }) => state === 'canceled'));
     assert.ok(outcomes.slice(1).every(({ lastError }) => lastError?.code === 'CANCELED'));
     assert.match(outcomes[1]?.lastError?.message ?? '', /canceled: no answer from 10\.0\.0\.4 to COMMIT/);
     assert.match(outcomes[499]?.lastError?.message ?? '', /canceled before this file was begun/);
-    await until(() => nfs.hanging === 0);
+    await until('no call to be left', () => nfs.hanging === 0);
     assert.equal(session.counters().outstanding, 0);
     await session.close();
   });
@@ -583,7 +584,9 @@ describe('an abort', () => {
     nfs.answer = ({ procedure, path }) => (procedure === 'COMMIT' && path !== 'f0' ? 'hang' : undefined);
     const session = await openOn(nfs, { inFlight: 10 });
     const abort = new AbortController();
-    void until(() => nfs.hanging >= 9).then(() => abort.abort(new HandBack()));
+    void until('nine calls without an answer', () => nfs.hanging >= 9).then(() =>
+      abort.abort(new HandBack()),
+    );
     const seen: string[] = [];
     for await (const { path } of flushFiles(session, filesOf(paths), flushOptions(), abort.signal))
       seen.push(path);
@@ -604,7 +607,7 @@ describe('an abort', () => {
     const session = await openOn(nfs);
     const abort = new AbortController();
     const first = flushAll(session, ['/d/a'], {}, abort.signal);
-    await until(() => asked === 1);
+    await until('the input to be asked', () => asked === 1);
     const second = flushAll(session, ['/d/b']);
     await new Promise((resolve) => setImmediate(resolve));
     abort.abort();
@@ -629,7 +632,7 @@ describe('an abort', () => {
       assert.equal(outcome.state, 'succeeded');
       break;
     }
-    await until(() => closed);
+    await until('the input to be closed', () => closed);
     assert.equal(session.counters().outstanding, 0);
     assert.equal(session.wheel.waiting, 0);
     await session.close();
@@ -640,7 +643,7 @@ describe('an abort', () => {
     nfs.answer = ({ procedure }) => (procedure === 'COMMIT' ? 'hang' : undefined);
     const session = await openOn(nfs, { inFlight: 10 });
     const flushing = flushAll(session, paths);
-    await until(() => nfs.hanging === 10);
+    await until('ten calls without an answer', () => nfs.hanging === 10);
     await session.close();
     assert.ok((await flushing).every(({ state }) => state === 'canceled'));
     assert.equal(nfs.closed, true);
@@ -677,10 +680,10 @@ describe('a run', () => {
       return gate;
     };
     const flushing = flushAll(session, paths);
-    await until(() => session.counters().waiting > 0);
+    await until('some to wait for a slot', () => session.counters().waiting > 0);
     assert.equal(outstanding, 0);
     session.inFlight = 300;
-    await until(() => outstanding === 300);
+    await until('300 flushes outstanding', () => outstanding === 300);
     open();
     await flushing;
     await session.close();
@@ -695,10 +698,10 @@ describe('a run', () => {
     const run = flushFiles(session, endless(), flushOptions(), never);
     assert.equal(taken, 0);
     await run.next();
-    await until(() => session.counters().outstanding === 0);
+    await until('no flush outstanding', () => session.counters().outstanding === 0);
     assert.ok(taken <= 16 + 128 + 1, `${taken} were taken`);
     for (let i = 0; i < 1000; i++) await run.next();
-    await until(() => session.counters().outstanding === 0);
+    await until('no flush outstanding', () => session.counters().outstanding === 0);
     assert.ok(taken <= 1001 + 16 + 128, `${taken} were taken`);
     await run.return?.();
     assert.deepEqual(await run.next(), { done: true, value: undefined });

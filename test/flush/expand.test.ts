@@ -6,8 +6,9 @@ import type { FlushSession } from '../../src/flush/session.js';
 import type { FlushOptions } from '../../src/flush/types.js';
 import type { FileResult } from '../../src/model/file-result.js';
 import { NfsError } from '../../src/nfs/errors.js';
-import { flushAll, flushOptions, openOn, until } from '../support/flushing.js';
+import { flushAll, flushOptions, openOn } from '../support/flushing.js';
 import { MemoryExport } from '../support/memory-export.js';
+import { until } from '../support/until.js';
 
 const never = new AbortController().signal;
 
@@ -312,7 +313,9 @@ describe('an expansion', () => {
     const abort = new AbortController();
     nfs.answer = ({ cursor }) => (cursor?.cookieLow === 50 ? 'hang' : undefined);
     const session = await openOn(nfs);
-    void until(() => nfs.hanging === 1).then(() => abort.abort(new Error('stop here')));
+    void until('a call without an answer', () => nfs.hanging === 1).then(() =>
+      abort.abort(new Error('stop here')),
+    );
     await assert.rejects(expand(session, {}, {}, abort.signal), /stop here/);
     assert.equal(session.wheel.waiting, 0);
     await session.close();

@@ -11,7 +11,8 @@ import {
   startFaultServer,
   writeCommit,
 } from '../support/fault-server.js';
-import { filesOf, flushAll, flushOptions, openSession, targetAt, until } from '../support/flushing.js';
+import { filesOf, flushAll, flushOptions, openSession, targetAt } from '../support/flushing.js';
+import { until } from '../support/until.js';
 
 const names = (count: number) => Array.from({ length: count }, (_, i) => `/f${i}`);
 
@@ -224,7 +225,7 @@ describe('over a server that', () => {
         ended.push(outcome.path);
       }
     })();
-    await until(() => ended.length > 50);
+    await until('fifty files to end', () => ended.length > 50);
     await server.close();
     verifier = 2;
     await new Promise((resolve) => setTimeout(resolve, 3000));
@@ -258,7 +259,7 @@ describe('over a server that', () => {
       return true;
     };
     const flushed = flushAll(session, names(16), { dialect: 'hpc-cache' });
-    await until(() => starts === 16);
+    await until('sixteen starts', () => starts === 16);
     await server.close();
     flushing = new Map();
     await server.listen();

@@ -9,16 +9,9 @@ import { expandDirectory } from '../../src/flush/expand.js';
 import type { FlushSession } from '../../src/flush/session.js';
 import type { FileResult } from '../../src/model/file-result.js';
 import { pathBytes } from '../../src/model/pathname.js';
-import {
-  filesOf,
-  flushAll,
-  flushOne,
-  flushOptions,
-  openSession,
-  targetAt,
-  until,
-} from '../support/flushing.js';
+import { filesOf, flushAll, flushOne, flushOptions, openSession, targetAt } from '../support/flushing.js';
 import { type Ganesha, startGanesha } from '../support/ganesha.js';
+import { until } from '../support/until.js';
 
 const MANY = 2000;
 
@@ -179,7 +172,7 @@ describe('against NFS-Ganesha', () => {
       ended++;
       if (ended === 300) {
         restarted = ganesha.restart(3000);
-        void until(() => events.includes('down'), 60_000).then(() => {
+        void until('the outage to be noticed', () => events.includes('down')).then(() => {
           opened.filesPerSecond = null;
         });
       }

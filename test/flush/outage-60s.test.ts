@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import { flushFiles } from '../../src/flush/engine.js';
 import { startFaultServer } from '../support/fault-server.js';
-import { filesOf, flushOptions, openSession, targetAt, until } from '../support/flushing.js';
+import { filesOf, flushOptions, openSession, targetAt } from '../support/flushing.js';
+import { until } from '../support/until.js';
 
 it('a restart of 60 seconds costs no file, and none fails before its deadline', async (t) => {
   const server = await startFaultServer();
@@ -38,9 +39,9 @@ it('a restart of 60 seconds costs no file, and none fails before its deadline', 
       if (down) endedWhileDown++;
     }
   })();
-  await until(() => ended.size > 100);
+  await until('a hundred files to end', () => ended.size > 100);
   await server.close();
-  await until(() => session.counters().down !== null);
+  await until('the outage to be noticed', () => session.counters().down !== null);
   down = true;
   await new Promise((resolve) => setTimeout(resolve, 60_000));
   assert.ok(endedWhileDown <= 64, `${endedWhileDown} ended while the server was away`);

@@ -2,8 +2,9 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { DIRECTORY_AGE_MS } from '../../src/flush/directory-cache.js';
 import type { FileErrorCode } from '../../src/model/errors.js';
-import { flushAll, flushOne, openOn, until } from '../support/flushing.js';
+import { flushAll, flushOne, openOn } from '../support/flushing.js';
 import { MemoryExport } from '../support/memory-export.js';
+import { until } from '../support/until.js';
 
 /** What became of one path: `ok`, or the code of its error. */
 async function fate(nfs: MemoryExport, path: string, clientMount: string | null = null): Promise<string> {
@@ -36,7 +37,7 @@ describe('directories', () => {
     const nfs = new MemoryExport().file('out/a');
     const session = await openOn(nfs);
     await flushAll(session, ['/out/a']);
-    await until(() => Date.now() % 5 === 0);
+    await until('a round millisecond', () => Date.now() % 5 === 0);
     await new Promise((resolve) => setTimeout(resolve, 2));
     await flushAll(session, ['/out/a']);
     assert.equal(nfs.count('LOOKUP', 'out'), 2);

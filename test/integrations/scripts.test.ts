@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import {
   chmod,
   chown,
@@ -16,9 +17,9 @@ import {
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { afterEach, describe, test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { jobOf, problemOf, type Reply, ScriptedService } from '../support/scripted-service.js';
+import { until } from '../support/until.js';
 
 // Compiled to build/test/integrations/.
 const BUILD = fileURLToPath(new URL('../../', import.meta.url));
@@ -275,7 +276,7 @@ describe("the stage-out of Slurm 24.05 and later, its Lua run by Lua's own inter
     assert.equal(await call('slurm_bb_data_in', '41'), '0');
     await assert.rejects(readFile(slept));
     const waiting = call('slurm_bb_data_in', '42');
-    while ((await readFile(slept).catch(() => null)) === null) await sleep(20);
+    await until('it to sleep', () => existsSync(slept));
     await writeFile(state, Buffer.from('\0\0\0\x0341\0..\0\0\0\x0342\0', 'latin1'));
     assert.equal(await waiting, '0');
   });

@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { startSimulatedCache } from '../../src/sim/server.js';
 import { type ServiceProcess, startService, testFolder } from '../e2e/processes.js';
-import { until } from '../store/fixture.js';
 import { type Family, parseExposition, sampleValue } from '../support/exposition.js';
 import { startRedis } from '../support/redis.js';
+import { until } from '../support/until.js';
 
 async function simulated(t: TestContext, files: number) {
   const folder = await testFolder(t);

@@ -13,7 +13,8 @@ import {
   writeCommit,
   writeDirectoryPage,
 } from '../support/fault-server.js';
-import { Events, FILE, fixture, hold, isCode, limit, targetOf, until } from './fixture.js';
+import { until } from '../support/until.js';
+import { Events, FILE, fixture, hold, isCode, limit, targetOf } from './fixture.js';
 
 describe('a server that is away', () => {
   it('lets calls wait, tells down and up once, and answers them all when it is back', async (t) => {
@@ -21,7 +22,7 @@ describe('a server that is away', () => {
     await commit();
     await server.close();
     const commits = Array.from({ length: 100 }, () => commit());
-    await until(() => events.log.length > 0, 'the outage to be noticed');
+    await until('the outage to be noticed', () => events.log.length > 0);
     await server.listen();
     for (const result of await Promise.all(commits)) assert.equal(result.status, 0);
     assert.deepEqual(events.log, ['down UNREACHABLE', 'up 127.0.0.1']);
@@ -31,9 +32,9 @@ describe('a server that is away', () => {
     const { server, events, commit } = await fixture(t);
     await server.close();
     await assert.rejects(commit(limit(500)), isCode('DEADLINE'));
-    await until(() => events.log.length === 1, 'the outage to be noticed');
+    await until('the outage to be noticed', () => events.log.length === 1);
     await server.listen();
-    await until(() => events.log.length === 2, 'the return to be noticed');
+    await until('the return to be noticed', () => events.log.length === 2);
     assert.deepEqual(events.log, ['down UNREACHABLE', 'up 127.0.0.1']);
   });
 
@@ -58,14 +59,14 @@ describe('a server that is away', () => {
     const controller = new AbortController();
     const commits = Array.from({ length: 50 }, () => commit(limit(10_000, controller.signal)));
     const other = commit();
-    await until(() => held.length === 8, 'the window to be full');
+    await until('the window to be full', () => held.length === 8);
     controller.abort(new Error('no longer wanted'));
     for (const each of await Promise.allSettled(commits)) {
       assert.equal(each.status, 'rejected');
       isCode('ABORTED')(each.reason);
       assert.equal(((each.reason as Error).cause as Error).message, 'no longer wanted');
     }
-    await until(() => held.length === 9, 'the other call to get its place');
+    await until('the other call to get its place', () => held.length === 9);
     server.answer(held[8] as FaultCall);
     assert.equal((await other).status, 0);
     await assert.rejects(commit(limit(1000, controller.signal)), isCode('ABORTED'));
@@ -75,7 +76,7 @@ describe('a server that is away', () => {
     const { server, mounted, commit } = await fixture(t);
     hold(server, 'NFS3 COMMIT');
     const commits = Array.from({ length: 20 }, () => commit());
-    await until(() => server.count('NFS3 COMMIT') === 8, 'the window to be full');
+    await until('the window to be full', () => server.count('NFS3 COMMIT') === 8);
     const closing = mounted.close();
     for (const each of await Promise.allSettled(commits)) {
       assert.equal(each.status, 'rejected');
@@ -134,7 +135,7 @@ describe('the window', () => {
     const held = hold(server, 'NFS3 COMMIT');
     const commits = Array.from({ length: 8 + 16 + 32 + 64 + 64 }, () => commit());
     for (const window of [8, 16, 32, 64, 64]) {
-      await until(() => held.length >= window, `${window} calls in flight`);
+      await until(`${window} calls in flight`, () => held.length >= window);
       // Whatever else had been sent would come before the answer to this new connection's first bytes.
       const probe = connect(server.port, server.host);
       await once(probe, 'connect');
@@ -163,7 +164,7 @@ describe('the window', () => {
     await commit();
     const held = hold(server, 'NFS3 COMMIT');
     const commits = Array.from({ length: 100 }, () => commit());
-    await until(() => held.length >= 8, 'a window in flight');
+    await until('a window in flight', () => held.length >= 8);
     assert.ok(held.length <= 32, `${held.length} in flight`);
     server.script = () => false;
     for (const call of held) server.answer(call);
@@ -189,7 +190,7 @@ describe('several mount addresses', () => {
     t.after(() => mounted.close());
     const commits = (count: number) =>
       Promise.all(Array.from({ length: count }, () => mounted.commit(FILE, 0, 0, 0, limit())));
-    await until(() => servers.every((server) => server.count('NFS3 NULL') === 1), 'three connections');
+    await until('three connections', () => servers.every((server) => server.count('NFS3 NULL') === 1));
     await commits(300);
     for (const server of servers) assert.ok(server.count('NFS3 COMMIT') >= 50, 'calls on every address');
     let dropped = 0;
@@ -202,7 +203,7 @@ describe('several mount addresses', () => {
     await first.close();
     await third.close();
     const waiting = commits(10);
-    await until(() => events.log.length > 0, 'the outage of the last address');
+    await until('the outage of the last address', () => events.log.length > 0);
     await third.listen();
     for (const result of await waiting) assert.equal(result.status, 0);
     assert.deepEqual(events.log, ['down UNREACHABLE', 'up 127.0.0.3']);
@@ -264,9 +265,8 @@ it('a client that is closed leaves nothing behind that keeps the process alive',
   const { server, mounted, commit } = await fixture(t);
   await commit();
   await mounted.close();
-  await until(
-    () => server.connections.every(({ socket }) => socket.destroyed),
-    'all connections to be closed',
+  await until('all connections to be closed', () =>
+    server.connections.every(({ socket }) => socket.destroyed),
   );
   const probe = connect(server.port, server.host);
   await once(probe, 'connect');

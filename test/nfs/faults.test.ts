@@ -4,7 +4,8 @@ import { describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { NFS3ERR_JUKEBOX } from '../../src/nfs/nfs3.js';
 import { type FaultCall, type FaultServer, recordBytes, writeCommit } from '../support/fault-server.js';
-import { FILE, fixture, hold, isCode, limit, until } from './fixture.js';
+import { until } from '../support/until.js';
+import { FILE, fixture, hold, isCode, limit } from './fixture.js';
 
 describe('replies', () => {
   it('find their calls in whatever order they come', async (t) => {
@@ -12,7 +13,7 @@ describe('replies', () => {
     const held = hold(server, 'NFS3 LOOKUP');
     const names = Array.from({ length: 8 }, (_, i) => `file ${i}`);
     const lookups = names.map((name) => mounted.lookup(mounted.root, Buffer.from(name), limit()));
-    await until(() => held.length === 8, 'eight calls in flight');
+    await until('eight calls in flight', () => held.length === 8);
     for (const call of held.reverse()) server.answer(call);
     const handles = (await Promise.all(lookups)).map((result) => result.handle?.toString());
     assert.deepEqual(
@@ -27,7 +28,7 @@ describe('replies', () => {
     const lookups = Array.from({ length: 6 }, (_, i) =>
       mounted.lookup(mounted.root, Buffer.from(`f${i}`), limit()),
     );
-    await until(() => held.length === 6, 'six calls in flight');
+    await until('six calls in flight', () => held.length === 6);
     const bodies = held.map((call) => call.replyBody(server.results(call)));
     const { connection } = held[0] as FaultCall;
     connection.sendBytes(Buffer.concat(bodies.slice(0, 3).map((body) => recordBytes(body, [0, 4, 0, 31]))));
@@ -91,7 +92,7 @@ describe('a connection that ends', () => {
     const held = hold(server, 'NFS3 LOOKUP');
     const names = Array.from({ length: 20 }, (_, i) => `n${i}`);
     const lookups = names.map((name) => mounted.lookup(mounted.root, Buffer.from(name), limit()));
-    await until(() => held.length === 8, 'the first window in flight');
+    await until('the first window in flight', () => held.length === 8);
     server.script = () => false;
     (held[0] as FaultCall).connection.reset();
     const results = await Promise.all(lookups);
@@ -226,9 +227,9 @@ describe('a server that is silent', () => {
     const patient = Array.from({ length: 100 }, () =>
       mounted.commit(FILE, 0, 0, 1, { ...limit(), patient: true }),
     );
-    await until(() => held.length === 100, 'all in flight at once');
+    await until('all in flight at once', () => held.length === 100);
     const probes = server.count('NFS3 NULL');
-    await until(() => server.count('NFS3 NULL') >= probes + 3, 'the server to be probed');
+    await until('the server to be probed', () => server.count('NFS3 NULL') >= probes + 3);
     assert.equal((await mounted.lookup(mounted.root, Buffer.from('x'), limit())).status, 0);
     assert.equal(held.length, 100);
     for (const call of held) server.answer(call);

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import {
   type CallLimit,
   type CommitResult,
@@ -67,14 +66,6 @@ export async function fixture(t: TestContext, options: Partial<NfsTarget> = {}):
     events,
     commit: (callLimit = limit()) => mounted.commit(FILE, 0, 0, 0, callLimit),
   };
-}
-
-export async function until(condition: () => boolean, what: string): Promise<void> {
-  const deadlineAt = Date.now() + 15_000;
-  while (!condition()) {
-    assert.ok(Date.now() < deadlineAt, `waited in vain: ${what}`);
-    await sleep(2);
-  }
 }
 
 export function isCode(code: string, ...words: (string | RegExp)[]): (error: unknown) => true {

@@ -36,6 +36,7 @@ import {
   valueAt,
   waitForTree,
 } from '../support/scr.js';
+import { until } from '../support/until.js';
 
 const MIB = 1024 * 1024;
 const noMount = process.getuid?.() !== 0 && 'only root can mount a file system';
@@ -454,25 +455,25 @@ describe('what goes wrong', () => {
     const bytes = await readFile(join(fixtures, 'ready.scr'));
     bytes[50] = 0xff;
     await writeFile(file, bytes);
-    await waitFor(() => /CRC-32 does not match/.test(daemon.log), 'the report');
+    await until('the report', () => /CRC-32 does not match/.test(daemon.log));
     await delay(500);
     assert.deepEqual(await readFile(file), bytes);
     await rm(file);
     await run([entry]);
     await waitForTree(file, isDone, 'DONE');
     await assertCopied(entry);
-    await waitFor(() => /can be used again/.test(daemon.log), 'the word that all is well');
+    await until('the word that all is well', () => /can be used again/.test(daemon.log));
   });
 
   test('a daemon that starts with a corrupt file waits for a good one', async () => {
     await writeFile(file, 'no transfer file at all');
     const daemon = startDaemon();
-    await waitFor(() => /it begins with 0x6e6f2074/.test(daemon.log), 'the report');
+    await until('the report', () => /it begins with 0x6e6f2074/.test(daemon.log));
     assert.equal(await readFile(file, 'utf8'), 'no transfer file at all');
     await writeFile(file, '');
     await waitForTree(file, hasState('STOPPED'), 'STOPPED');
     await writeFile(file, 'broken again, for good');
-    await waitFor(() => /it begins with 0x62726f6b/.test(daemon.log), 'the second report');
+    await until('the second report', () => /it begins with 0x62726f6b/.test(daemon.log));
     assert.equal(await daemon.signal('SIGTERM'), 1);
     assert.equal(await readFile(file, 'utf8'), 'broken again, for good');
   });
@@ -487,9 +488,9 @@ describe('what goes wrong', () => {
     });
     await waitForTree(file, isDone, 'DONE');
     await command('DANCE');
-    await waitFor(
-      () => /COMMAND "DANCE" is not known/.test(daemon.log) && /BW and PERCENT/.test(daemon.log),
+    await until(
       'both reports',
+      () => /COMMAND "DANCE" is not known/.test(daemon.log) && /BW and PERCENT/.test(daemon.log),
     );
     assert.ok(isDone(await readTree(file)));
   });
@@ -497,18 +498,10 @@ describe('what goes wrong', () => {
   test('a missing directory of the transfer file is made; one that cannot be is a usage error', async () => {
     const early = new TestDaemon([join(folder, 'not/yet/transfer.scr')]);
     daemons.push(early);
-    await waitFor(() => existsSync(join(folder, 'not/yet/transfer.scr')), 'the transfer file');
+    await until('the transfer file', () => existsSync(join(folder, 'not/yet/transfer.scr')));
     await writeFile(join(folder, 'plain'), '');
     const wrong = new TestDaemon([join(folder, 'plain/below/transfer.scr')]);
     assert.equal(await wrong.ended(), 2);
     assert.match(wrong.log, /can have no directory .*plain\/below: .*ENOTDIR/);
   });
 });
-
-async function waitFor(condition: () => boolean, what: string): Promise<void> {
-  const deadline = Date.now() + 20_000;
-  while (!condition()) {
-    assert.ok(Date.now() < deadline, `waited in vain for ${what}`);
-    await delay(10);
-  }
-}

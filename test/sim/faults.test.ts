@@ -5,7 +5,8 @@ import type { TestContext } from 'node:test';
 import { test } from 'node:test';
 import { type FaultRule, FaultTable, parseFaultRule } from '../../src/sim/faults.js';
 import { ConnectionClosed, mnt, NaiveNfs, NaiveRpc, u32 } from '../support/naive-nfs-client.js';
-import { type CacheUnderTest, handleOf, simulatedCache, until } from '../support/simulated-cache.js';
+import { type CacheUnderTest, handleOf, simulatedCache } from '../support/simulated-cache.js';
+import { until } from '../support/until.js';
 
 const OK = 0;
 const NOT_SYNC = 10002;

@@ -22,7 +22,8 @@ import {
   u32,
   u64,
 } from '../support/naive-nfs-client.js';
-import { type CacheUnderTest, handleOf, simulatedCache, until } from '../support/simulated-cache.js';
+import { type CacheUnderTest, handleOf, simulatedCache } from '../support/simulated-cache.js';
+import { until } from '../support/until.js';
 
 const OK = 0;
 

@@ -7,7 +7,7 @@ import { type TestContext, test } from 'node:test';
 import { runProgram } from '../../src/cli/program.js';
 import { registerSimulate } from '../../src/cli/simulate.js';
 import { mnt, NaiveNfs, NaiveRpc } from '../support/naive-nfs-client.js';
-import { until } from '../support/simulated-cache.js';
+import { until } from '../support/until.js';
 
 interface Running {
   ended: Promise<number>;

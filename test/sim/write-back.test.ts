@@ -15,7 +15,8 @@ import {
   NaiveRpc,
   opaque,
 } from '../support/naive-nfs-client.js';
-import { handleOf, simulatedCache, until } from '../support/simulated-cache.js';
+import { handleOf, simulatedCache } from '../support/simulated-cache.js';
+import { until } from '../support/until.js';
 
 const OK = 0;
 const NOT_SYNC = 10002;

@@ -6,6 +6,7 @@ import { LOCAL_PRINCIPAL } from '../../src/model/principal.js';
 import { Duplicates } from '../../src/store/dedup.js';
 import { fingerprint } from '../../src/store/fingerprint.js';
 import type { CommitOptions, JobStore, NewFlush } from '../../src/store/types.js';
+import { until } from '../support/until.js';
 import {
   addAll,
   begin,
@@ -15,7 +16,6 @@ import {
   newJob,
   openTestStore,
   type TestStore,
-  until,
 } from './fixture.js';
 
 let t: TestStore;

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import fc from 'fast-check';
+import { until } from '../support/until.js';
 import {
   bullWorker,
   finishAll,
@@ -10,7 +11,6 @@ import {
   openTestStore,
   submit,
   type TestStore,
-  until,
 } from './fixture.js';
 
 let t: TestStore;

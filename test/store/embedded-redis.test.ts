@@ -5,7 +5,6 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promis
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
-import { setTimeout as delay } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import {
   type EmbeddedRedis,
@@ -13,6 +12,7 @@ import {
   startEmbeddedRedis,
 } from '../../src/store/embedded-redis.js';
 import { EmbeddedRedisError } from '../../src/store/embedded-redis-error.js';
+import { until } from '../support/until.js';
 
 let folder: string;
 const running = new Set<EmbeddedRedis>();
@@ -63,14 +63,6 @@ function isAlive(pid: number): boolean {
   }
 }
 
-async function until(condition: () => boolean | Promise<boolean>, what: string): Promise<void> {
-  const deadlineAt = Date.now() + 20_000;
-  while (!(await condition())) {
-    assert.ok(Date.now() < deadlineAt, `not in time: ${what}`);
-    await delay(20);
-  }
-}
-
 /** Another process that owns a private Redis on the folder of this test. */
 async function startParent(): Promise<{ parent: ChildProcess; url: string; pid: number }> {
   const module = new URL('../../src/store/embedded-redis.js', import.meta.url).href;
@@ -112,7 +104,7 @@ test('kill -9 of the parent leaves no server behind, and the next one finds the 
   const { parent, url, pid } = await startParent();
   await client(url).set('key', 'kept');
   parent.kill('SIGKILL');
-  await until(() => !isAlive(pid), 'the server ends');
+  await until('the server ends', () => !isAlive(pid));
   const next = await start();
   assert.equal(await client(next.url).get('key'), 'kept');
 });
@@ -121,7 +113,7 @@ test('a server whose folder was removed ends with its parent too', async () => {
   const { parent, pid } = await startParent();
   await rm(join(folder, 'data'), { recursive: true });
   parent.kill('SIGKILL');
-  await until(() => !isAlive(pid), 'the end of the server');
+  await until('the end of the server', () => !isAlive(pid));
 });
 
 test('a start in the moment after kill -9 of the parent waits for the old server to end', async () => {
@@ -154,7 +146,7 @@ test('a server whose guard and parent were both killed is found and replaced', a
   parent.kill('SIGSTOP');
   for (const member of members) if (member !== pid) process.kill(member, 'SIGKILL');
   parent.kill('SIGKILL');
-  await until(async () => (await processesOfGroup(group)).length === 1, 'only the server is left');
+  await until('only the server is left', async () => (await processesOfGroup(group)).length === 1);
   assert.equal(isAlive(pid), true);
 
   const next = await start();
@@ -169,7 +161,7 @@ test('a server that crashes is started again on the same address, and its end is
   await connection.set('key', 'kept');
   const before = redis.pid;
   process.kill(before, 'SIGKILL');
-  await until(() => redis.pid !== before, 'another server runs');
+  await until('another server runs', () => redis.pid !== before);
   assert.equal(await connection.get('key'), 'kept');
   assert.match(told[0] ?? '', /ended .* started again/);
 });

@@ -3,6 +3,7 @@ import { after, before, test } from 'node:test';
 import { BrokerError } from '../../src/model/errors.js';
 import { LOCAL_PRINCIPAL } from '../../src/model/principal.js';
 import { chunkItemId } from '../../src/store/keys.js';
+import { until } from '../support/until.js';
 import {
   begin,
   bullWorker,
@@ -15,7 +16,6 @@ import {
   result,
   submit,
   type TestStore,
-  until,
 } from './fixture.js';
 
 let t: TestStore;

@@ -178,12 +178,3 @@ export function bullWorker(
     connection.end();
   };
 }
-
-/** Waits for a condition, for as long as a busy machine may take. */
-export async function until(what: string, condition: () => Promise<boolean> | boolean): Promise<void> {
-  const end = Date.now() + 60_000;
-  while (!(await condition())) {
-    if (Date.now() > end) throw new Error(`not within a minute: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}

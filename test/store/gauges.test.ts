@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { openGaugeReader } from '../../src/store/gauges.js';
 import { newJobId, timeOfId } from '../../src/store/job-id.js';
-import { NAS, openTestStore, submit, until } from './fixture.js';
+import { until } from '../support/until.js';
+import { NAS, openTestStore, submit } from './fixture.js';
 
 test('an id tells when it was made', () => {
   assert.equal(timeOfId(`${newJobId(1_764_000_000_123)}-17`), 1_764_000_000_123);

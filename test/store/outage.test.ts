@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { BrokerError } from '../../src/model/errors.js';
 import { LOCAL_PRINCIPAL } from '../../src/model/principal.js';
+import { until } from '../support/until.js';
 import {
   addAll,
   begin,
@@ -12,7 +13,6 @@ import {
   result,
   submit,
   type TestStore,
-  until,
 } from './fixture.js';
 
 const unavailable = (error: unknown) =>

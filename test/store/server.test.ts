@@ -3,7 +3,8 @@ import { test } from 'node:test';
 import { BrokerError } from '../../src/model/errors.js';
 import { untilRedisAnswers } from '../../src/store/startup.js';
 import { openJobStore } from '../../src/store/store.js';
-import { bullWorker, manyPaths, NAS, NAS_QUEUE, openTestStore, result, submit, until } from './fixture.js';
+import { until } from '../support/until.js';
+import { bullWorker, manyPaths, NAS, NAS_QUEUE, openTestStore, result, submit } from './fixture.js';
 
 test('on a Redis Cluster everything works, and every key carries the one hash tag', async () => {
   const t = await openTestStore({ redis: { cluster: true } });

@@ -1,16 +1,8 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { BrokerError } from '../../src/model/errors.js';
-import {
-  begin,
-  finishAll,
-  manyPaths,
-  openTestStore,
-  result,
-  submit,
-  type TestStore,
-  until,
-} from './fixture.js';
+import { until } from '../support/until.js';
+import { begin, finishAll, manyPaths, openTestStore, result, submit, type TestStore } from './fixture.js';
 
 let t: TestStore;
 before(async () => {

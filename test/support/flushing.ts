@@ -93,12 +93,3 @@ export async function flushOne(
 ): Promise<FileResult> {
   return (await flushAll(session, [path], options))[0] as FileResult;
 }
-
-/** Waits for a condition, at most `withinMs`. */
-export async function until(condition: () => boolean, withinMs = 10_000): Promise<void> {
-  const deadlineAt = Date.now() + withinMs;
-  while (!condition()) {
-    if (Date.now() > deadlineAt) throw new Error(`not within ${withinMs} ms: ${condition}`);
-    await new Promise((resolve) => setTimeout(resolve, 2));
-  }
-}

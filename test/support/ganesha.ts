@@ -1,7 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { access, constants, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -9,6 +8,7 @@ import { withConnection } from '../../src/nfs/endpoint.js';
 import { NULL as MOUNT_NULL } from '../../src/nfs/mount3.js';
 import { NULL as NFS_NULL } from '../../src/nfs/nfs3-procedures.js';
 import { encodeAuth } from '../../src/nfs/rpc.js';
+import { freePorts } from './free-ports.js';
 
 /**
  * A real NFSv3 server for tests: NFS-Ganesha on loopback, on free ports, with a port mapper of its own.
@@ -268,23 +268,6 @@ async function findProgram(name: string): Promise<string | null> {
     if (found) return path;
   }
   return null;
-}
-
-/** Ports that were free on all interfaces a moment ago. */
-async function freePorts(count: number): Promise<number[]> {
-  const servers = Array.from({ length: count }, () => createServer().listen(0));
-  const ports: number[] = [];
-  for (const server of servers) {
-    if (!server.listening) await once(server, 'listening');
-    const address = server.address();
-    if (address !== null && typeof address === 'object') ports.push(address.port);
-  }
-  for (const server of servers) {
-    const closed = once(server, 'close');
-    server.close();
-    await closed;
-  }
-  return ports;
 }
 
 function lastLines(text: string): string {

@@ -1,10 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { Redis, type RedisOptions } from 'ioredis';
+import { freePorts } from './free-ports.js';
+import { until } from './until.js';
 
 /** A private redis-server for one test file, on a unix socket (a cluster of one node: on a free TCP port). */
 export interface TestRedis {
@@ -126,24 +126,5 @@ export async function startRedis(options: TestRedisOptions = {}): Promise<TestRe
 async function becomeCluster(probe: Redis): Promise<void> {
   const info = await probe.cluster('INFO');
   if (!info.includes('cluster_slots_assigned:16384')) await probe.call('CLUSTER', 'ADDSLOTSRANGE', 0, 16383);
-  while (!(await probe.cluster('INFO')).includes('cluster_state:ok')) await delay(20);
-}
-
-/** All are held open together, so that they differ. */
-async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer();
-      await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-      return server;
-    }),
-  );
-  return Promise.all(
-    servers.map((server) => {
-      const address = server.address();
-      return new Promise<number>((resolve) =>
-        server.close(() => resolve(address && typeof address === 'object' ? address.port : 0)),
-      );
-    }),
-  );
+  await until('the cluster', async () => (await probe.cluster('INFO')).includes('cluster_state:ok'));
 }

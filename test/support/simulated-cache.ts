@@ -3,7 +3,6 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import type { TestContext } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import {
   type SimulatedCache,
   type SimulatedCacheOptions,
@@ -68,12 +67,4 @@ export async function handleOf(under: CacheUnderTest, file: string): Promise<Buf
     handle = found.handle as Buffer;
   }
   return handle;
-}
-
-/** Waits until `condition` holds, and fails the test with `what` after ten seconds. */
-export async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
-  for (const end = Date.now() + 10_000; !(await condition()); ) {
-    assert.ok(Date.now() < end, `not within ten seconds: ${what}`);
-    await sleep(5);
-  }
 }

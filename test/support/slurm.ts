@@ -4,12 +4,12 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { chmod, copyFile, cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { freePorts } from './free-ports.js';
+import { until } from './until.js';
 
 /** A whole Slurm on this host: munged, slurmctld and two slurmd, in a folder and on ports of their own. */
 
@@ -263,15 +263,13 @@ export class Slurm {
     }
   }
 
-  async #until(
-    what: string,
-    condition: () => Promise<boolean>,
-    shown: () => string = () => '',
-  ): Promise<void> {
-    for (const end = Date.now() + START_MS; !(await condition().catch(rethrowAssertion)); ) {
-      assert.ok(Date.now() < end, `not within ${START_MS} ms: ${what} ${shown()}\n${await this.#logs()}`);
-      await sleep(100);
-    }
+  #until(what: string, condition: () => Promise<boolean>, shown: () => string = () => ''): Promise<void> {
+    return until(
+      what,
+      () => condition().catch(rethrowAssertion),
+      START_MS,
+      async () => `${shown()}\n${await this.#logs()}`,
+    );
   }
 
   async #logs(): Promise<string> {
@@ -284,13 +282,4 @@ export class Slurm {
 function rethrowAssertion(error: unknown): false {
   if (error instanceof assert.AssertionError) throw error;
   return false;
-}
-
-/** Slurm takes no port 0. */
-async function freePorts(count: number): Promise<number[]> {
-  const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'));
-  await Promise.all(servers.map((server) => once(server, 'listening')));
-  const ports = servers.map((server) => (server.address() as { port: number }).port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
 }

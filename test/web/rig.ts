@@ -1,5 +1,3 @@
-import { once } from 'node:events';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import type { Job } from '../../src/model/job.js';
@@ -10,6 +8,7 @@ import {
 } from '../../src/sim/server.js';
 import { type ServiceProcess, startService, testFolder } from '../e2e/processes.js';
 import { type Page, startChromium } from '../support/chromium.js';
+import { freePort } from '../support/free-ports.js';
 
 /** The service as a process with its private Redis, a simulated cache, and a browser that looks at the dashboard. */
 
@@ -74,13 +73,4 @@ export async function openDashboard(
 
 function portsOf({ ports }: SimulatedCache): { mount: number; nfs: number } {
   return { mount: ports.mount, nfs: ports.nfs };
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  return address !== null && typeof address === 'object' ? address.port : 0;
 }

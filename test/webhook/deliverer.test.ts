@@ -7,8 +7,9 @@ import { type JobWebhook, type WebhooksConfig, webhooksConfigSchema } from '../.
 import type { WebhookEvent } from '../../src/model/words.js';
 import { openDeliveryStore } from '../../src/store/delivery-store.js';
 import { Deliverer } from '../../src/webhook/deliverer.js';
-import { addAll, finishAll, newJob, openTestStore, result, type TestStore, until } from '../store/fixture.js';
+import { addAll, finishAll, newJob, openTestStore, result, type TestStore } from '../store/fixture.js';
 import { type Receiver, startReceiver } from '../support/receiver.js';
+import { until } from '../support/until.js';
 
 /** From the script that ends a job to the receiver, over a real Redis, BullMQ and HTTP; workers are played. */
 

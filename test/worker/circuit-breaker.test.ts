@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { NFS3ERR_IO } from '../../src/nfs/nfs3.js';
-import { until } from '../store/fixture.js';
+import { until } from '../support/until.js';
 import { names, numbered, startRig } from './rig.js';
 
 const BAD_FILER = { kind: 'error', status: NFS3ERR_IO, procedures: ['COMMIT'] } as const;

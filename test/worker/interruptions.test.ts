@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { until } from '../store/fixture.js';
+import { until } from '../support/until.js';
 import { numbered, startRig } from './rig.js';
 
 test('an OK of a server that never showed the dialect counts as accepted, and the job says so', async (t) => {

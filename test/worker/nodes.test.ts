@@ -7,8 +7,8 @@ import { LOCAL_PRINCIPAL } from '../../src/model/principal.js';
 import { openGaugeReader } from '../../src/store/gauges.js';
 import { nodeQueueName } from '../../src/store/keys.js';
 import type { Page } from '../../src/store/types.js';
-import { until } from '../store/fixture.js';
 import { parseExposition, sampleValue } from '../support/exposition.js';
+import { until } from '../support/until.js';
 import { MIB, NODE, newTransfer, sha256, startTransferRig, type TransferRig } from './transfer-rig.js';
 
 const SLOW = { limits: { bytesPerSecond: 4 * MIB, cpuPercent: null } };

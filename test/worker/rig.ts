@@ -16,8 +16,9 @@ import {
 import { queueName } from '../../src/store/keys.js';
 import type { NewFlush } from '../../src/store/types.js';
 import { FlushWorker, type WorkerOptions } from '../../src/worker/worker.js';
-import { newJob, openTestStore, submit, type TestStore, until } from '../store/fixture.js';
+import { newJob, openTestStore, submit, type TestStore } from '../store/fixture.js';
 import type { TestRedisOptions } from '../support/redis.js';
+import { until } from '../support/until.js';
 
 /** A simulated cache, a store over a Redis of its own, and as many workers as a test wants. */
 export interface Rig {

@@ -4,7 +4,7 @@ import { pino } from 'pino';
 import type { CacheLimits } from '../../src/model/cache.js';
 import type { Slots } from '../../src/store/work.js';
 import { CacheSlots, type SlotUser } from '../../src/worker/slots.js';
-import { until } from '../store/fixture.js';
+import { until } from '../support/until.js';
 
 interface FakeUser extends SlotUser {
   outstanding: number;

@@ -4,7 +4,7 @@ import { promises as fs } from 'node:fs';
 import { chmod, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { until } from '../store/fixture.js';
+import { until } from '../support/until.js';
 import { MIB, sha256, startTransferRig, type TransferRig } from './transfer-rig.js';
 
 /** Runs `work` with a file system of its own below the destination; only root can have one. */

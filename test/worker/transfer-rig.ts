@@ -10,7 +10,8 @@ import { LOCAL_PRINCIPAL } from '../../src/model/principal.js';
 import { isTerminalJobState } from '../../src/model/words.js';
 import type { NewTransfer } from '../../src/store/types.js';
 import { TransferAgent, type TransferAgentOptions } from '../../src/worker/transfer-agent.js';
-import { openTestStore, type TestStore, until } from '../store/fixture.js';
+import { openTestStore, type TestStore } from '../store/fixture.js';
+import { until } from '../support/until.js';
 import { checkSums } from './rig.js';
 
 export const MIB = 1024 * 1024;

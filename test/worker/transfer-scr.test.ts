@@ -7,7 +7,7 @@ import { decodeTree, encodeTree } from '../../src/scr/codec.js';
 import { TransferFile } from '../../src/scr/transfer-file.js';
 import { readTransferList } from '../../src/scr/transfer-list.js';
 import { readValue, type Tree } from '../../src/scr/tree.js';
-import { until } from '../store/fixture.js';
+import { until } from '../support/until.js';
 import { MIB, sha256, startTransferRig, type TransferRig } from './transfer-rig.js';
 
 const value = (text: string): Tree => new Map([[text, null]]);

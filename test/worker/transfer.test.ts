@@ -3,7 +3,7 @@ import { appendFile, mkdir, rm, stat, symlink, utimes, writeFile } from 'node:fs
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { LOCAL_PRINCIPAL } from '../../src/model/principal.js';
-import { until } from '../store/fixture.js';
+import { until } from '../support/until.js';
 import { MIB, NODE, newTransfer, sha256, startTransferRig } from './transfer-rig.js';
 
 const SLOW = { limits: { bytesPerSecond: 4 * MIB, cpuPercent: null } };

@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { LOCAL_PRINCIPAL } from '../../src/model/principal.js';
-import { until } from '../store/fixture.js';
+import { until } from '../support/until.js';
 import { names, numbered, startRig } from './rig.js';
 
 test('every file of a job of several chunks is flushed, and its bytes are on the filer', async (t) => {
