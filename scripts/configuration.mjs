@@ -62,6 +62,6 @@ function shownDefault(property) {
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) {
   const { z } = await import('zod');
-  const { configSchema, ENVIRONMENT } = await import('../dist/config.js');
+  const { configSchema, ENVIRONMENT } = await import('../dist/config/schema.js');
   process.stdout.write(configurationPage(z.toJSONSchema(configSchema, { io: 'input' }), ENVIRONMENT));
 }

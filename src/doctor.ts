@@ -1,4 +1,4 @@
-import type { Config } from './config.js';
+import type { Config } from './config/schema.js';
 import type { CacheConfig } from './model/cache.js';
 import { examineAddress, type Finding } from './nfs/examination.js';
 import type { RedisTarget } from './store/connect.js';

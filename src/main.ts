@@ -11,8 +11,8 @@ import { EXIT } from './cli/exit-codes.js';
 import { type RegisterCommand, runProgram } from './cli/program.js';
 import type { ServeCommandOptions } from './cli/serve.js';
 import type { TokenSettings } from './cli/token.js';
-import type { Config } from './config.js';
-import type { Service } from './serve.js';
+import type { Config } from './config/schema.js';
+import type { Service } from './serve/service.js';
 
 /**
  * The composition root: reads arguments and environment, takes signals, runs one command, ends the process. Everything
@@ -112,13 +112,17 @@ async function serve(
 ): Promise<number> {
   const [
     { pino },
-    { ConfigError, unknownVariables },
-    { isLoopback, longestCloseMs, startService },
+    { ConfigError },
+    { unknownVariables },
+    { longestCloseMs, startService },
+    { isLoopback },
     { hasCredentials },
   ] = await Promise.all([
     import('pino'),
-    import('./config.js'),
-    import('./serve.js'),
+    import('./config/faults.js'),
+    import('./config/load.js'),
+    import('./serve/service.js'),
+    import('./serve/listening.js'),
     import('./model/access.js'),
   ]);
   const { role } = options;
@@ -244,7 +248,10 @@ async function readConfig(options: Partial<ServeCommandOptions>, env: CliContext
       });
     }
   }
-  const { ConfigError, loadConfig } = await import('./config.js');
+  const [{ ConfigError }, { loadConfig }] = await Promise.all([
+    import('./config/faults.js'),
+    import('./config/load.js'),
+  ]);
   try {
     return loadConfig({
       yamlText,

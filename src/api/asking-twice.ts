@@ -1,6 +1,6 @@
 import type { FastifyReply } from 'fastify';
 import { BrokerError } from '../model/errors.js';
-import { EXAMPLE_JOB_ID } from '../model/requests.js';
+import { EXAMPLE_JOB_ID } from '../model/request-fields.js';
 import type { AcceptedJob } from '../store/types.js';
 import { ValidationError } from './problem.js';
 

@@ -1,7 +1,9 @@
 import type { ApiErrorCode } from '../model/errors.js';
+import type { FlushRequest } from '../model/flush-request.js';
 import type { Cache, CacheHistory, ErrorGroup, Job, JobFile } from '../model/job.js';
 import type { Node } from '../model/node.js';
-import { EXAMPLE_JOB_ID, type FlushRequest, type TransferRequest } from '../model/requests.js';
+import { EXAMPLE_JOB_ID } from '../model/request-fields.js';
+import type { TransferRequest } from '../model/transfer-request.js';
 import type { Delivery } from '../model/webhook.js';
 
 /** Examples of the OpenAPI document. Tests check them against the schemas they stand beside. */

@@ -1,7 +1,7 @@
 import { BrokerError } from '../model/errors.js';
 import type { Job } from '../model/job.js';
+import type { EventsQuery } from '../model/job-queries.js';
 import type { Principal } from '../model/principal.js';
-import type { EventsQuery } from '../model/requests.js';
 import { hasRole } from '../model/words.js';
 import type { JobFilter } from '../store/types.js';
 import type { Wish } from './job-feed.js';

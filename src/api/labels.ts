@@ -1,5 +1,5 @@
 import type { ApiLimits } from '../model/limits.js';
-import { LABEL_KEY, shortText } from '../model/requests.js';
+import { LABEL_KEY, shortText } from '../model/request-fields.js';
 import { ValidationError } from './problem.js';
 
 /** `label=KEY=VALUE` parameters of a query → labels. @throws {ValidationError} */

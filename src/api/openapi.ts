@@ -2,7 +2,7 @@ import type { SwaggerOptions } from '@fastify/swagger';
 import { jsonSchemaTransform, jsonSchemaTransformObject } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { API_ERRORS, type ApiErrorCode } from '../model/errors.js';
-import { EXAMPLE_JOB_ID } from '../model/requests.js';
+import { EXAMPLE_JOB_ID } from '../model/request-fields.js';
 import type { Access } from '../model/words.js';
 import { PROBLEM_EXAMPLES } from './examples.js';
 import { webhookOperations } from './openapi-webhooks.js';

@@ -2,7 +2,7 @@ import { BrokerError } from '../model/errors.js';
 import type { ApiLimits } from '../model/limits.js';
 import { PathList } from '../model/path-list.js';
 import { liesWithin, pathBytes, tidyPathBytes } from '../model/pathname.js';
-import { type TransferFile, transferFileSchema } from '../model/requests.js';
+import { type TransferFile, transferFileSchema } from '../model/transfer-request.js';
 import type { FileEntry } from '../store/entry.js';
 import type { FileReader } from './intake-files.js';
 import { ValidationError } from './problem.js';

@@ -1,8 +1,8 @@
 import { z } from 'zod';
+import type { FlushRequest } from '../model/flush-request.js';
 import { cacheSchema } from '../model/job.js';
 import { PathList } from '../model/path-list.js';
 import { pathText } from '../model/pathname.js';
-import type { FlushRequest } from '../model/requests.js';
 import { CliError } from './cli-error.js';
 import { withQuery } from './client-options.js';
 import type { CliContext } from './context.js';

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CACHE_EXAMPLE, LIST_EXAMPLES } from '../../src/api/examples.js';
 import { openApiDocument } from '../../src/api/openapi-document.js';
-import { EXAMPLE_JOB_ID } from '../../src/model/requests.js';
+import { EXAMPLE_JOB_ID } from '../../src/model/request-fields.js';
 import { startApi } from '../support/api.js';
 import { findChromium, type Page, startChromium } from '../support/chromium.js';
 

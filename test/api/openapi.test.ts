@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { openApiDocument } from '../../src/api/openapi-document.js';
 import { problemSchema } from '../../src/api/problem.js';
 import { API_ERRORS, type ApiErrorCode } from '../../src/model/errors.js';
+import { flushRequestSchema } from '../../src/model/flush-request.js';
 import {
   cacheHistorySchema,
   cacheSchema,
@@ -14,7 +15,6 @@ import {
 } from '../../src/model/job.js';
 import { apiLimitsSchema } from '../../src/model/limits.js';
 import { nodeSchema } from '../../src/model/node.js';
-import { flushRequestSchema } from '../../src/model/requests.js';
 import { startApi } from '../support/api.js';
 
 // Compiled to build*/test/api/: the repository is three folders up.

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { z } from 'zod';
-import { ConfigError, configSchema, ENVIRONMENT, loadConfig, unknownVariables } from '../../src/config.js';
+import { ConfigError } from '../../src/config/faults.js';
+import { loadConfig, unknownVariables } from '../../src/config/load.js';
+import { configSchema, ENVIRONMENT } from '../../src/config/schema.js';
 
 function problemOf(source: Parameters<typeof loadConfig>[0]): string {
   try {

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { z } from 'zod';
-import { configSchema, ENVIRONMENT, loadConfig } from '../../src/config.js';
+import { loadConfig } from '../../src/config/load.js';
+import { configSchema, ENVIRONMENT } from '../../src/config/schema.js';
 
 const root = new URL('../../../', import.meta.url);
 

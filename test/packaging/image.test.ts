@@ -6,7 +6,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
 import { parseDocument } from 'yaml';
-import { loadConfig, unknownVariables } from '../../src/config.js';
+import { loadConfig, unknownVariables } from '../../src/config/load.js';
 
 const root = new URL('../../../', import.meta.url);
 const read = (name: string) => readFileSync(new URL(name, root), 'utf8');

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type JobOwner, NO_QUOTAS } from '../../src/model/principal.js';
-import { until } from '../store/fixture.js';
+import { until } from '../support/until.js';
 import { numbered, startRig } from './rig.js';
 
 const ALL = [{ path: '/', include: [], exclude: [] }];

@@ -1,5 +1,5 @@
 import { jobSchema } from '../../model/job.js';
-import { jobParamsSchema } from '../../model/requests.js';
+import { jobParamsSchema } from '../../model/job-queries.js';
 import { isTerminalJobState } from '../../model/words.js';
 import { entityTag } from '../conditional.js';
 import { operation, type RouteContext } from '../deps.js';

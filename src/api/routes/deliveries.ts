@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { jobParamsSchema } from '../../model/requests.js';
+import { jobParamsSchema } from '../../model/job-queries.js';
 import { deliverySchema } from '../../model/webhook.js';
 import { operation, type RouteContext } from '../deps.js';
 import { DELIVERY_EXAMPLE } from '../examples.js';

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { eventsQuerySchema } from '../../model/requests.js';
+import { eventsQuerySchema } from '../../model/job-queries.js';
 import { operation, type RouteContext } from '../deps.js';
 import { JOB_EXAMPLE } from '../examples.js';
 import { jobFilter, wishOf } from '../job-filter.js';

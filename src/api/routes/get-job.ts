@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import { type Job, jobSchema } from '../../model/job.js';
-import { jobParamsSchema, jobQuerySchema } from '../../model/requests.js';
+import { jobParamsSchema, jobQuerySchema } from '../../model/job-queries.js';
 import { isTerminalJobState } from '../../model/words.js';
 import type { Revision } from '../../store/types.js';
 import { entityTag, matchesEntityTag, preferredWaitSeconds } from '../conditional.js';

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { jobParamsSchema } from '../../model/requests.js';
+import { jobParamsSchema } from '../../model/job-queries.js';
 import { isTerminalJobState } from '../../model/words.js';
 import { operation, type RouteContext } from '../deps.js';
 import { JOB_EXAMPLE } from '../examples.js';

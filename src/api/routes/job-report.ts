@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { JobFile } from '../../model/job.js';
-import { jobParamsSchema, reportQuerySchema } from '../../model/requests.js';
+import { jobParamsSchema, reportQuerySchema } from '../../model/job-queries.js';
 import type { FileState } from '../../model/words.js';
 import type { JobStore, Page } from '../../store/types.js';
 import { CSV_HEADER, csvLine } from '../csv.js';

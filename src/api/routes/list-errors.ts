@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { errorGroupSchema } from '../../model/job.js';
-import { jobParamsSchema } from '../../model/requests.js';
+import { jobParamsSchema } from '../../model/job-queries.js';
 import { operation, type RouteContext } from '../deps.js';
 import { ERROR_GROUP_EXAMPLE } from '../examples.js';
 

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { jobFileSchema } from '../../model/job.js';
-import { fileListQuerySchema, jobParamsSchema } from '../../model/requests.js';
+import { fileListQuerySchema, jobParamsSchema } from '../../model/job-queries.js';
 import { operation, type RouteContext } from '../deps.js';
 import { FILE_EXAMPLE } from '../examples.js';
 import { LINK_DOCS, linkToNext } from '../link.js';

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { jobSchema } from '../../model/job.js';
-import { jobListQuerySchema } from '../../model/requests.js';
+import { jobListQuerySchema } from '../../model/job-queries.js';
 import type { JobFilter } from '../../store/types.js';
 import { operation, type RouteContext } from '../deps.js';
 import { JOB_EXAMPLE } from '../examples.js';

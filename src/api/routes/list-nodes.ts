@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { nodeSchema } from '../../model/node.js';
-import { nodeListQuerySchema } from '../../model/requests.js';
+import { nodeListQuerySchema } from '../../model/target-requests.js';
 import { seesNode } from '../access-rules.js';
 import { operation, type RouteContext } from '../deps.js';
 import { NODE_EXAMPLE } from '../examples.js';

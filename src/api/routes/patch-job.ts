@@ -1,5 +1,6 @@
 import { jobSchema } from '../../model/job.js';
-import { jobParamsSchema, jobPatchSchema } from '../../model/requests.js';
+import { jobParamsSchema } from '../../model/job-queries.js';
+import { jobPatchSchema } from '../../model/transfer-request.js';
 import { entityTag } from '../conditional.js';
 import { operation, type RouteContext } from '../deps.js';
 import { TRANSFER_JOB_EXAMPLE } from '../examples.js';

@@ -1,5 +1,5 @@
 import { cacheSchema } from '../../model/job.js';
-import { cacheParamsSchema, pauseRequestSchema } from '../../model/requests.js';
+import { cacheParamsSchema, pauseRequestSchema } from '../../model/target-requests.js';
 import { operation, type RouteContext } from '../deps.js';
 import { CACHE_EXAMPLE } from '../examples.js';
 

@@ -1,14 +1,14 @@
 import { z } from 'zod';
 import { BrokerError } from '../../model/errors.js';
-import type { FlushJobOptions } from '../../model/job.js';
-import type { ApiLimits } from '../../model/limits.js';
-import { pathBytes } from '../../model/pathname.js';
 import {
   type FlushQuery,
   type FlushRequest,
   flushQuerySchema,
   flushRequestSchema,
-} from '../../model/requests.js';
+} from '../../model/flush-request.js';
+import type { FlushJobOptions } from '../../model/job.js';
+import type { ApiLimits } from '../../model/limits.js';
+import { pathBytes } from '../../model/pathname.js';
 import { chosenWebhook, type WebhookWish } from '../../model/webhook.js';
 import type { AcceptedJob, DirectoryRequest, NewFlush } from '../../store/types.js';
 import { onlyConflict } from '../asking-twice.js';

@@ -6,7 +6,7 @@ import {
   type TransferRequest,
   transferQuerySchema,
   transferRequestSchema,
-} from '../../model/requests.js';
+} from '../../model/transfer-request.js';
 import { chosenWebhook, type WebhookWish } from '../../model/webhook.js';
 import type { AcceptedJob, DirectoryRequest, FileCheck, NewTransfer } from '../../store/types.js';
 import { onlyConflict } from '../asking-twice.js';

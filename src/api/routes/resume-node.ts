@@ -1,5 +1,5 @@
 import { nodeSchema } from '../../model/node.js';
-import { nodeParamsSchema } from '../../model/requests.js';
+import { nodeParamsSchema } from '../../model/target-requests.js';
 import { operation, type RouteContext } from '../deps.js';
 import { NODE_EXAMPLE } from '../examples.js';
 

@@ -1,5 +1,6 @@
 import { jobSchema } from '../../model/job.js';
-import { EXAMPLE_JOB_ID, jobParamsSchema } from '../../model/requests.js';
+import { jobParamsSchema } from '../../model/job-queries.js';
+import { EXAMPLE_JOB_ID } from '../../model/request-fields.js';
 import { entityTag } from '../conditional.js';
 import { operation, type RouteContext } from '../deps.js';
 import { QUEUED_JOB_EXAMPLE } from '../examples.js';

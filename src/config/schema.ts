@@ -1,10 +1,9 @@
-import { parseDocument } from 'yaml';
 import { z } from 'zod';
-import { accessConfigSchema } from './model/access.js';
-import { cacheConfigSchema } from './model/cache.js';
-import { adHocSchema, apiLimitsSchema } from './model/limits.js';
-import { agentConfigSchema } from './model/node.js';
-import { webhooksConfigSchema } from './model/webhook.js';
+import { accessConfigSchema } from '../model/access.js';
+import { cacheConfigSchema } from '../model/cache.js';
+import { adHocSchema, apiLimitsSchema } from '../model/limits.js';
+import { agentConfigSchema } from '../model/node.js';
+import { webhooksConfigSchema } from '../model/webhook.js';
 
 /**
  * The configuration of the service: a YAML file (optional), overridden by environment variables. One schema checks
@@ -197,7 +196,7 @@ export const configSchema = z
   });
 export type Config = z.infer<typeof configSchema>;
 
-type Kind = 'text' | 'number' | 'boolean' | 'list';
+export type VariableKind = 'text' | 'number' | 'boolean' | 'list';
 
 /** Environment variables that override the file. A variable that is set but empty counts as not set. */
 export const ENVIRONMENT = {
@@ -226,7 +225,7 @@ export const ENVIRONMENT = {
   WRITEBACK_WORKER_METRICS_PORT: { key: 'worker.metricsPort', kind: 'number' },
   WRITEBACK_RETENTION_JOB_SECONDS: { key: 'retention.jobSeconds', kind: 'number' },
   WRITEBACK_ADHOC_NETWORKS: { key: 'adHoc.networks', kind: 'list' },
-} as const satisfies Record<string, { key: string; kind: Kind }>;
+} as const satisfies Record<string, { key: string; kind: VariableKind }>;
 
 /** Options of `serve` that override both. */
 export const OPTIONS = {
@@ -238,177 +237,10 @@ export const OPTIONS = {
 } as const;
 
 /** Variables of the same family that are no keys of the file: its place, and what the client commands read. */
-const OTHER_VARIABLES = [
+export const OTHER_VARIABLES = [
   'WRITEBACK_CONFIG',
   'WRITEBACK_URL',
   'WRITEBACK_TOKEN',
   'WRITEBACK_TOKEN_FILE',
   'WRITEBACK_CA_FILE',
 ];
-
-/** Says, one fault a line, which keys or variables are wrong and what they should be. */
-export class ConfigError extends Error {
-  constructor(problems: readonly string[]) {
-    super(`the configuration is not valid:\n${problems.map((problem) => `  ${problem}`).join('\n')}`);
-    this.name = 'ConfigError';
-  }
-}
-
-export interface ConfigSource {
-  /** Content of the configuration file; absent or empty: defaults. */
-  yamlText?: string | undefined;
-  env: Readonly<Record<string, string | undefined>>;
-  /** Options of the command line that were given, e.g. `{ port: 0 }`: these win over everything. */
-  options?: Readonly<Partial<Record<keyof typeof OPTIONS, unknown>>>;
-}
-
-/** @throws {ConfigError} */
-export function loadConfig({ yamlText, env, options = {} }: ConfigSource): Config {
-  const tree = parseYaml(yamlText ?? '');
-  const origin = new Map<string, string>();
-  const problems: string[] = [];
-  for (const [name, { key, kind }] of Object.entries(ENVIRONMENT)) {
-    const text = env[name];
-    if (text === undefined || text === '') continue;
-    const value = parseVariable(text, kind);
-    if (value === undefined) problems.push(`${name}: expected a ${kind}, got "${shown(text)}"`);
-    else setKey(tree, key, value);
-    origin.set(key, name);
-  }
-  for (const [name, key] of Object.entries(OPTIONS)) {
-    const value = options[name as keyof typeof OPTIONS];
-    if (value === undefined) continue;
-    setKey(tree, key, value);
-    origin.set(key, `option --${name}`);
-  }
-  if (tree.dataDir === undefined) tree.dataDir = defaultDataDir(env);
-
-  const result = configSchema.safeParse(tree);
-  if (!result.success) problems.push(...result.error.issues.flatMap((issue) => describeIssue(issue, origin)));
-  if (problems.length > 0 || !result.success) throw new ConfigError(problems);
-  return result.data;
-}
-
-/** A sentence for each WRITEBACK_ variable that means nothing, most probably a misspelt one. */
-export function unknownVariables(env: Readonly<Record<string, string | undefined>>): string[] {
-  const known = [...Object.keys(ENVIRONMENT), ...OTHER_VARIABLES];
-  return Object.keys(env)
-    .filter((name) => name.startsWith('WRITEBACK_') && !known.includes(name))
-    .map((name) => `The environment variable ${name} is not known and ignored.${suggestion(name, known)}`);
-}
-
-function parseYaml(text: string): Record<string, unknown> {
-  const document = parseDocument(text, { uniqueKeys: true });
-  if (document.errors.length > 0)
-    throw new ConfigError(document.errors.map(({ message }) => message.trimEnd()));
-  const value: unknown = document.toJS({ maxAliasCount: 100 }) ?? {};
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new ConfigError(['the file must hold keys with values, e.g. "caches:"']);
-  }
-  return value as Record<string, unknown>;
-}
-
-function parseVariable(text: string, kind: Kind): unknown {
-  switch (kind) {
-    case 'text':
-      return text;
-    case 'number': {
-      const value = Number(text);
-      return Number.isFinite(value) ? value : undefined;
-    }
-    case 'boolean':
-      return { true: true, '1': true, yes: true, false: false, '0': false, no: false }[text.toLowerCase()];
-    case 'list':
-      return text.split(/[,\s]+/).filter((item) => item !== '');
-  }
-}
-
-function setKey(tree: Record<string, unknown>, key: string, value: unknown): void {
-  const names = key.split('.');
-  const last = names.pop() as string;
-  let at = tree;
-  for (const name of names) {
-    // A section that is no object is left for the schema to complain about.
-    if (at[name] === undefined || at[name] === null) at[name] = {};
-    if (typeof at[name] !== 'object') return;
-    at = at[name] as Record<string, unknown>;
-  }
-  at[last] = value;
-}
-
-function defaultDataDir(env: ConfigSource['env']): string {
-  // systemd gives several folders separated by ":" when a unit asks for several.
-  if (env.STATE_DIRECTORY) return env.STATE_DIRECTORY.split(':')[0] as string;
-  if (env.XDG_DATA_HOME?.startsWith('/')) return `${env.XDG_DATA_HOME}/writeback`;
-  if (env.HOME?.startsWith('/')) return `${env.HOME}/.local/share/writeback`;
-  return '/var/lib/writeback';
-}
-
-function describeIssue(issue: z.core.$ZodIssue, origin: ReadonlyMap<string, string>): string[] {
-  const key = keyText(issue.path);
-  if (issue.code === 'unrecognized_keys') {
-    const known = keysAt(configSchema, issue.path);
-    return issue.keys.map(
-      (name) => `${key === '' ? name : `${key}.${name}`}: there is no such key.${suggestion(name, known)}`,
-    );
-  }
-  const source = origin.get(key);
-  const where = source === undefined ? key : `${source} (${key})`;
-  const message = issue.message.replace(/^Invalid (input|option): /, '').replace(/^Too (small|big): /, '');
-  return [`${where}: ${message.charAt(0).toLowerCase()}${message.slice(1)}`];
-}
-
-function keyText(path: readonly PropertyKey[]): string {
-  return path
-    .map((part) => (typeof part === 'number' ? `[${part}]` : `.${String(part)}`))
-    .join('')
-    .replace(/^\./, '');
-}
-
-/** The keys that the schema has at a path: its way through defaults and arrays is the one zod itself took. */
-function keysAt(schema: z.core.$ZodType, path: readonly PropertyKey[]): string[] {
-  let at: z.core.$ZodType = schema;
-  for (const part of path) {
-    at = unwrap(at);
-    if (at instanceof z.ZodObject) at = at.shape[String(part)] as z.core.$ZodType;
-    else if (at instanceof z.ZodArray) at = at.element;
-  }
-  at = unwrap(at);
-  return at instanceof z.ZodObject ? Object.keys(at.shape) : [];
-}
-
-function unwrap(schema: z.core.$ZodType): z.core.$ZodType {
-  let at = schema;
-  while (at instanceof z.ZodDefault || at instanceof z.ZodPrefault || at instanceof z.ZodNullable) {
-    at = at.unwrap();
-  }
-  return at;
-}
-
-function suggestion(name: string, known: readonly string[]): string {
-  const nearest = known
-    .map((candidate) => ({ candidate, distance: editDistance(name.toLowerCase(), candidate.toLowerCase()) }))
-    .sort((a, b) => a.distance - b.distance)[0];
-  if (nearest === undefined) return '';
-  if (nearest.distance <= Math.max(2, Math.floor(name.length / 3)))
-    return ` Did you mean "${nearest.candidate}"?`;
-  return ` Known: ${known.join(', ')}.`;
-}
-
-/** Levenshtein: insertions, deletions and replacements that make one word of the other. */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const replace = (row[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(replace, (row[j] as number) + 1, (next[j - 1] as number) + 1));
-    }
-    row = next;
-  }
-  return row[b.length] as number;
-}
-
-function shown(text: string): string {
-  return text.length > 60 ? `${text.slice(0, 60)}…` : text;
-}

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import type { Config } from './config.js';
+import type { Config } from '../config/schema.js';
 
 /** What a running service takes from a changed configuration, and what waits for its next start. */
 

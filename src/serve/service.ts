@@ -1,35 +1,36 @@
 import { randomUUID } from 'node:crypto';
 import type { Server } from 'node:http';
-import { type AddressInfo, BlockList, isIP, isIPv6 } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import type { Server as TlsServer } from 'node:tls';
 import { fileURLToPath } from 'node:url';
 import type { Logger } from 'pino';
-import { Authenticator } from './access/authenticator.js';
-import { openTls, type TlsCertificates } from './access/tls.js';
-import { buildApp } from './api/app.js';
-import { type DashboardFile, readDashboard } from './api/dashboard.js';
-import { Targets } from './api/target.js';
-import { type Config, ConfigError } from './config.js';
-import { listenForScrapes } from './metrics/listener.js';
-import { ServiceMetrics } from './metrics/service-metrics.js';
-import { hasCredentials } from './model/access.js';
-import type { Role } from './model/words.js';
+import { Authenticator } from '../access/authenticator.js';
+import { openTls, type TlsCertificates } from '../access/tls.js';
+import { buildApp } from '../api/app.js';
+import { type DashboardFile, readDashboard } from '../api/dashboard.js';
+import { Targets } from '../api/target.js';
+import type { Config } from '../config/schema.js';
+import { listenForScrapes } from '../metrics/listener.js';
+import { ServiceMetrics } from '../metrics/service-metrics.js';
+import type { Role } from '../model/words.js';
+import type { RedisTarget } from '../store/connect.js';
+import { type DeliveryStore, openDeliveryStore } from '../store/delivery-store.js';
+import { type EmbeddedRedis, startEmbeddedRedis } from '../store/embedded-redis.js';
+import { type GaugeReader, openGaugeReader } from '../store/gauges.js';
+import type { StoreOptions } from '../store/settings.js';
+import { untilRedisAnswers, withoutPassword } from '../store/startup.js';
+import { openJobStore } from '../store/store.js';
+import { Sweeper } from '../store/sweeper.js';
+import type { JobStore } from '../store/types.js';
+import type { WorkStore } from '../store/work.js';
+import { openWorkStore } from '../store/work-store.js';
+import { startTracing, type Tracing } from '../tracing.js';
+import { Deliverer } from '../webhook/deliverer.js';
+import { TransferAgent } from '../worker/transfer-agent.js';
+import { FlushWorker } from '../worker/worker.js';
+import { ClosingPhases } from './closing-phases.js';
+import { listenError, requireCredentials, urlOf } from './listening.js';
 import { type ConfigChanges, configChanges } from './reconfiguration.js';
-import type { RedisTarget } from './store/connect.js';
-import { type DeliveryStore, openDeliveryStore } from './store/delivery-store.js';
-import { type EmbeddedRedis, startEmbeddedRedis } from './store/embedded-redis.js';
-import { type GaugeReader, openGaugeReader } from './store/gauges.js';
-import type { StoreOptions } from './store/settings.js';
-import { untilRedisAnswers, withoutPassword } from './store/startup.js';
-import { openJobStore } from './store/store.js';
-import { Sweeper } from './store/sweeper.js';
-import type { JobStore } from './store/types.js';
-import type { WorkStore } from './store/work.js';
-import { openWorkStore } from './store/work-store.js';
-import { startTracing, type Tracing } from './tracing.js';
-import { Deliverer } from './webhook/deliverer.js';
-import { TransferAgent } from './worker/transfer-agent.js';
-import { FlushWorker } from './worker/worker.js';
 
 export interface ServeSettings {
   role: Role;
@@ -346,29 +347,14 @@ class RunningService implements Service {
     const { config, log } = this.#settings;
     const graceMs = config.worker.shutdownGraceSeconds * 1000;
     this.#shuttingDown = true;
-    let inTime = true;
-    const phase = async (name: string, timeoutMs: number, work: () => Promise<unknown>): Promise<void> => {
-      const late = new Promise<false>((resolve) => {
-        setTimeout(() => resolve(false), timeoutMs).unref();
-      });
-      const done = work().then(
-        (result) => result !== false,
-        (error: unknown) => {
-          log.warn({ err: error }, `end: ${name} failed`);
-          return false;
-        },
-      );
-      if (await Promise.race([done, late])) return;
-      inTime = false;
-      log.warn({ timeoutMs }, `end: ${name} did not end in order`);
-    };
-    await phase('worker', graceMs + WORKER_PHASE_MS, async () => this.#worker?.close(graceMs));
-    await phase('agent', WORKER_PHASE_MS + PHASE_MS, async () => this.#agent?.close());
-    await phase('webhooks', PHASE_MS, async () => this.#deliverer?.close(WEBHOOK_GRACE_MS));
-    await phase('api', PHASE_MS, async () => this.#app?.close());
+    const phases = new ClosingPhases(log);
+    await phases.run('worker', graceMs + WORKER_PHASE_MS, async () => this.#worker?.close(graceMs));
+    await phases.run('agent', WORKER_PHASE_MS + PHASE_MS, async () => this.#agent?.close());
+    await phases.run('webhooks', PHASE_MS, async () => this.#deliverer?.close(WEBHOOK_GRACE_MS));
+    await phases.run('api', PHASE_MS, async () => this.#app?.close());
     this.#authenticator?.close();
     this.#tls?.close();
-    await phase('store', PHASE_MS, async () => {
+    await phases.run('store', PHASE_MS, async () => {
       // To the last it is told how the end goes.
       this.#scrapes?.close();
       this.#scrapes?.closeAllConnections();
@@ -380,16 +366,16 @@ class RunningService implements Service {
         this.#workStore?.close(),
       ]);
     });
-    await phase('tracing', TRACING_PHASE_MS, async () => this.#tracing?.close());
-    await phase('redis', REDIS_PHASE_MS, async () => this.#embedded?.stop());
-    return inTime;
+    await phases.run('tracing', TRACING_PHASE_MS, async () => this.#tracing?.close());
+    await phases.run('redis', REDIS_PHASE_MS, async () => this.#embedded?.stop());
+    return phases.inTime;
   }
 }
 
 /** Without them the API works all the same. */
 function dashboardFiles(log: Logger): DashboardFile[] {
   try {
-    return readDashboard(fileURLToPath(new URL('web', import.meta.url)));
+    return readDashboard(fileURLToPath(new URL('../web', import.meta.url)));
   } catch (error) {
     log.warn({ err: error }, 'the dashboard is not built ("npm run build"): there is nothing at /');
     return [];
@@ -399,46 +385,4 @@ function dashboardFiles(log: Logger): DashboardFile[] {
 /** The node that an agent on this host serves unless it is told another. */
 export function nodeOfHost(hostName: string): string {
   return hostName.split('.')[0] ?? hostName;
-}
-
-function listenError(
-  error: unknown,
-  { host, port }: { host: string; port: number },
-  where = '--port, http.port',
-): Error {
-  const code = error instanceof Error && 'code' in error ? error.code : undefined;
-  const why =
-    code === 'EADDRINUSE'
-      ? `is in use. Give another port (${where}), or 0 for any that is free`
-      : code === 'EACCES'
-        ? 'is not allowed for this user. Give a port above 1023'
-        : code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND'
-          ? 'is no address of this machine'
-          : `cannot be listened on (${error instanceof Error ? error.message : String(error)})`;
-  return new Error(`${host} port ${port} ${why}.`, { cause: error });
-}
-
-/** An address that a browser on this machine can open. */
-function urlOf({ address, family, port }: AddressInfo, scheme: 'http' | 'https'): string {
-  if (address === '0.0.0.0') return `${scheme}://127.0.0.1:${port}`;
-  if (address === '::') return `${scheme}://[::1]:${port}`;
-  return family === 'IPv6' ? `${scheme}://[${address}]:${port}` : `${scheme}://${address}:${port}`;
-}
-
-const LOOPBACK = new BlockList();
-LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4');
-LOOPBACK.addAddress('::1', 'ipv6');
-
-/** True if only this machine reaches the address. A name may become any address, but for this one (RFC 6761 §6.3). */
-export function isLoopback(host: string): boolean {
-  if (isIP(host) === 0) return host.toLowerCase() === 'localhost';
-  return LOOPBACK.check(host, isIPv6(host) ? 'ipv6' : 'ipv4');
-}
-
-/** @throws {ConfigError} if others could connect, and nobody would be asked who it is */
-function requireCredentials({ http, access }: Config): void {
-  if (hasCredentials(access) || access.insecureWithoutCredentials || isLoopback(http.host)) return;
-  throw new ConfigError([
-    `http.host: "${http.host}" is an address that others may reach, and no credential is configured: whoever connects would be an administrator. Set access.tokensFile (WRITEBACK_TOKENS_FILE; "writeback token create" writes it) or access.jwt, or listen on 127.0.0.1. In a network where that is meant, access.insecureWithoutCredentials allows it.`,
-  ]);
 }
