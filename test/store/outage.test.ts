@@ -166,6 +166,7 @@ test('who waits for a change while Redis goes and comes still learns of it', () 
     const wait = t.store.waitForChange(id, revision, true, AbortSignal.timeout(20_000));
     await t.redis.kill();
     await t.redis.restart();
+    await until('the store to work', async () => (await t.store.health()).ok);
     await finishAll(t.work, id, 1);
     await wait;
     await until('the end', async () => (await t.store.getJob(id).catch(() => null))?.state === 'succeeded');
