@@ -1,5 +1,6 @@
 import type { Cache, CacheHistory, ErrorGroup, Job, JobFile } from '../model/job.js';
 import type { Node } from '../model/node.js';
+import type { Delivery } from '../model/webhook.js';
 import type { FileState } from '../model/words.js';
 import { reportOutage } from './connection.js';
 import { eventReader, type ServerEvent } from './event-stream.js';
@@ -103,6 +104,14 @@ export function retryJob(id: string): Promise<Job> {
   return json('POST', `${jobPath(id)}/retry`);
 }
 
+export async function listDeliveries(id: string, signal: AbortSignal): Promise<Delivery[]> {
+  return (await json<{ items: Delivery[] }>('GET', `${jobPath(id)}/deliveries`, { signal })).items;
+}
+
+export function resendDelivery(id: string, deliveryId: string): Promise<Delivery> {
+  return json('POST', `${jobPath(id)}/deliveries/${encodeURIComponent(deliveryId)}/resend`);
+}
+
 export async function listCaches(signal: AbortSignal): Promise<Cache[]> {
   return (await json<{ items: Cache[] }>('GET', '/v1/caches', { signal })).items;
 }
@@ -117,6 +126,11 @@ export function pauseCache(name: string, reason: string): Promise<Cache> {
 
 export function resumeCache(name: string): Promise<Cache> {
   return json('POST', `${cachePath(name)}/resume`);
+}
+
+/** @param limits null: back to the configuration */
+export function limitCache(name: string, limits: Cache['limits'] | null): Promise<Cache> {
+  return json('PATCH', cachePath(name), { body: { limits } });
 }
 
 export function listNodes(cursor: string | null, limit: number, signal: AbortSignal): Promise<Page<Node>> {

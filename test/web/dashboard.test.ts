@@ -4,15 +4,17 @@ import { fileURLToPath } from 'node:url';
 import { readDashboard } from '../../src/api/dashboard.js';
 import { CACHE_EXAMPLE } from '../../src/api/examples.js';
 import { BrokerError } from '../../src/model/errors.js';
-import type { Job } from '../../src/model/job.js';
+import type { Cache, Job } from '../../src/model/job.js';
 import { LOCAL_PRINCIPAL, type Principal } from '../../src/model/principal.js';
 import { ended, getJson, numbered } from '../e2e/processes.js';
 import { startApi } from '../support/api.js';
 import { findChromium, type Page } from '../support/chromium.js';
+import { type Receiver, startReceiver } from '../support/receiver.js';
 import { type Dashboard, openDashboard } from './rig.js';
 
 const chromium = findChromium();
 const skip = chromium === null ? 'no Chromium is installed (Debian: chromium)' : false;
+const SECRET = `whsec_${Buffer.alloc(32, 5).toString('base64')}`;
 const DESKTOP = { width: 1200, height: 800, colors: 'light' } as const;
 
 /** Text of the page as it is seen. */
@@ -49,19 +51,69 @@ async function at(page: Page, url: string, place: string): Promise<void> {
   await page.until(`location.hash.startsWith('#/${place}') && document.querySelector('h1')`);
 }
 
+/** The second key has to follow soon, and a busy machine may be too late with it. */
+async function goByKeys(page: Page, key: string, heading: string): Promise<void> {
+  for (let tries = 0; tries < 20; tries++) {
+    await page.press('g', key);
+    if (await page.evaluate(`document.querySelector('h1').innerText === '${heading}'`)) return;
+  }
+  assert.fail(`g ${key} does not lead to ${heading}`);
+}
+
 const idOnPage = `location.hash.replace('#/jobs/', '')`;
 
+/** Texts that are hard to read: whose colour and background differ by less than 4.5 to 1 (WCAG 2.2, 1.4.3). */
+const FAINT_TEXTS = `(() => {
+  const channels = (color) => {
+    const numbers = color.match(/[\\d.]+/g).map(Number);
+    const [r, g, b, alpha = 1] = numbers;
+    return color.startsWith('color(srgb') ? [r * 255, g * 255, b * 255, alpha] : [r, g, b, alpha];
+  };
+  const over = (top, below) => [0, 1, 2].map((i) => top[i] * top[3] + below[i] * (1 - top[3]));
+  const luminance = (color) => {
+    const [r, g, b] = color.map((value) => value / 255).map((value) => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const background = (element) => element === null
+    ? channels(getComputedStyle(document.documentElement).backgroundColor)
+    : over(channels(getComputedStyle(element).backgroundColor), background(element.parentElement));
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const faint = [];
+  while (texts.nextNode()) {
+    const element = texts.currentNode.parentElement;
+    const text = texts.currentNode.data.trim();
+    if (text === '' || !element.checkVisibility() || element.closest(':disabled, .hidden-text, option')) continue;
+    const style = getComputedStyle(element);
+    const below = background(element);
+    const color = over(channels(element instanceof SVGElement ? style.fill : style.color), below);
+    const [light, dark] = [luminance(color), luminance(below)].sort((a, b) => b - a);
+    const ratio = (light + 0.05) / (dark + 0.05);
+    if (ratio < 4.5) faint.push(text.slice(0, 40) + ': ' + ratio.toFixed(2));
+  }
+  return faint;
+})()`;
+
 let dashboard: Dashboard;
+let receiver: Receiver;
 const context: { ends: (() => unknown)[] } = { ends: [] };
 
 before(async () => {
   if (chromium === null) return;
   // The rig is for all tests of this file: it ends with the last one.
   const t = { after: (end: () => unknown) => context.ends.push(end) } as unknown as TestContext;
+  receiver = await startReceiver();
+  t.after(() => receiver.close());
   dashboard = await openDashboard(t, chromium, {
     flushLatencyMs: 400,
     flushConcurrency: 64,
     faults: [{ kind: 'error', path: '/file-0000007', procedures: ['COMMIT'], status: 28 }],
+    config: {
+      webhooks: {
+        endpoints: [{ name: 'hook', url: receiver.url, secrets: [SECRET] }],
+        networks: ['127.0.0.0/8'],
+        retrySeconds: [],
+      },
+    },
   });
   await dashboard.page.look(DESKTOP);
 });
@@ -129,6 +181,51 @@ test('submit by the API, watch, see an error, retry, cancel, pause a cache', { s
   assert.deepEqual(page.errors, []);
 });
 
+test('what a cache bears is changed and set back to its configuration', { skip }, async () => {
+  const { page, url } = dashboard;
+  const limits = async (): Promise<Cache['limits']> =>
+    (await getJson<Cache>(`${url}/v1/caches/projects`)).limits;
+  const before = await limits();
+  await at(page, url, 'caches');
+  await click(page, 'Limits');
+  await page.until(`document.activeElement?.type === 'number'`);
+  await page.evaluate('document.activeElement.select()');
+  await page.type('0');
+  // Refused by the browser already.
+  await page.press('Enter');
+  assert.equal(await page.evaluate(`document.querySelector('dialog :invalid') !== null`), true);
+  assert.deepEqual(await limits(), before);
+  await page.evaluate('document.activeElement.select()');
+  await page.type('32');
+  await page.press('Tab');
+  await page.type('200.5');
+  await page.press('Enter');
+  await page.until(says('32 flushes at a time, 200.5 per second'));
+  assert.deepEqual(await limits(), { inFlight: 32, filesPerSecond: 200.5 });
+  await page.until(says('configured: 256 flushes at a time, any number per second'));
+  await click(page, 'Limits');
+  await click(page, 'Back to the configuration');
+  await page.until(`!document.querySelector('dialog')`);
+  assert.deepEqual(await limits(), before);
+  assert.deepEqual(page.errors, []);
+});
+
+test('what a webhook was told is listed with what came of it, and sent again', { skip }, async () => {
+  const { page, url, submit } = dashboard;
+  receiver.answer = (response) => void response.writeHead(500).end();
+  const { id } = await submit(numbered(1, 3000), { webhook: 'hook' });
+  await at(page, url, `jobs/${id}`);
+  await page.until(says('hook is told of job.ended.'));
+  await page.until(`document.querySelector('.entry-head .badge')?.innerText === 'failed'`);
+  assert.match(await page.evaluate(`document.querySelector('.entry-head').innerText`), /500.*given up/s);
+  receiver.answer = (response) => void response.writeHead(204).end();
+  await click(page, 'Send again');
+  await receiver.atLeast(2);
+  await page.until(`document.querySelector('.entry-head .badge')?.innerText === 'delivered'`);
+  await page.until(says('2 attempts'));
+  assert.deepEqual(page.errors, []);
+});
+
 test('everything can be done by the keyboard, and a dialog keeps and gives back the focus', {
   skip,
 }, async () => {
@@ -138,12 +235,9 @@ test('everything can be done by the keyboard, and a dialog keeps and gives back 
   await page.until(`document.querySelector('a[href="#/jobs/${id}"]')`);
   await page.evaluate('document.activeElement.blur()');
 
-  await page.press('g', 'c');
-  await page.until(
-    `document.querySelector('h1').innerText === 'Caches' && document.activeElement.tagName === 'H1'`,
-  );
-  await page.press('g', 'j');
-  await page.until(`document.querySelector('h1').innerText === 'Jobs'`);
+  await goByKeys(page, 'c', 'Caches');
+  await page.until(`document.activeElement.tagName === 'H1'`);
+  await goByKeys(page, 'j', 'Jobs');
   await page.until(`document.querySelectorAll('[data-row]').length >= 1`);
   await page.press('j', 'Enter');
   await page.until(`${idOnPage} === '${id}' && document.activeElement.tagName === 'H1'`);
@@ -176,16 +270,24 @@ test('everything can be done by the keyboard, and a dialog keeps and gives back 
   assert.deepEqual(page.errors, []);
 });
 
-test('both themes, as the system has it or as chosen; nothing is wider than a phone', { skip }, async () => {
+test('both themes, as the system has it or as chosen, are easy to read; nothing is wider than a phone', {
+  skip,
+}, async () => {
   const { page, url } = dashboard;
   const { items } = await getJson<{ items: Job[] }>(`${url}/v1/jobs`);
   const background = `getComputedStyle(document.documentElement).backgroundColor`;
-  await page.look({ width: 360, height: 640, colors: 'dark' });
-  for (const place of ['jobs', `jobs/${items.at(-1)?.id}`, 'caches', 'nodes']) {
-    await at(page, url, place);
-    await page.until(`document.querySelector('.bar, .empty')`);
-    assert.equal(await page.evaluate('document.documentElement.scrollWidth'), 360, place);
+  const places = ['jobs', `jobs/${items.at(-1)?.id}`, 'caches', 'nodes'];
+  const seen: Record<string, string> = { caches: '.chart rect', nodes: '.empty' };
+  for (const colors of ['dark', 'light'] as const) {
+    await page.look({ width: 360, height: 640, colors });
+    for (const place of places) {
+      await at(page, url, place);
+      await page.until(`document.querySelector('${seen[place] ?? '.panel .errors, tbody'}')`);
+      assert.equal(await page.evaluate('document.documentElement.scrollWidth'), 360, place);
+      assert.deepEqual(await page.evaluate(FAINT_TEXTS), [], `${place}, ${colors}`);
+    }
   }
+  await page.look({ ...DESKTOP, colors: 'dark' });
   const dark = await page.evaluate(background);
   await page.look(DESKTOP);
   const light = await page.evaluate(background);
@@ -220,6 +322,7 @@ test('where a credential is wanted, it asks for a token, keeps it in the tab, an
   const principals: Record<string, Principal> = {
     'Bearer for-ada': { ...LOCAL_PRINCIPAL, name: 'ada', role: 'submit' },
     'Bearer for-ops': { ...LOCAL_PRINCIPAL, name: 'ops', role: 'operate' },
+    'Bearer for-root': { ...LOCAL_PRINCIPAL, name: 'root', role: 'admin' },
   };
   const api = startApi({
     dashboard: readDashboard(fileURLToPath(new URL('../../src/web', import.meta.url))),
@@ -247,7 +350,8 @@ test('where a credential is wanted, it asks for a token, keeps it in the tab, an
   );
   await signIn('for-ada');
   await page.until(`${says('ada · sign out')} && document.querySelector('.cache')`);
-  assert.equal(await page.evaluate(`Boolean(${button('Pause')})`), false);
+  for (const action of ['Pause', 'Limits'])
+    assert.equal(await page.evaluate(`Boolean(${button(action)})`), false, action);
   assert.deepEqual(
     await page.evaluate(
       '[localStorage, sessionStorage].map((kept) => JSON.stringify(kept).includes("for-ada"))',
@@ -261,8 +365,12 @@ test('where a credential is wanted, it asks for a token, keeps it in the tab, an
   await click(page, 'ada');
   await page.until(says('You have signed out.'));
   assert.equal(await page.evaluate('sessionStorage.length'), 0);
+  await signIn('for-root');
+  await page.until(button('Limits'));
+  await click(page, 'root');
   await signIn('for-ops');
   await page.until(button('Pause'));
+  assert.equal(await page.evaluate(`Boolean(${button('Limits')})`), false);
   // Taken back while somebody looks.
   delete principals['Bearer for-ops'];
   await page.until(says('Send a token.'));

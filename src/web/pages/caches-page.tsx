@@ -5,6 +5,7 @@ import { getCacheHistory, listCaches, pauseCache, resumeCache } from '../api.js'
 import { type Live, usePolled } from '../live.js';
 import { Ago, Badge, Callout, Unknown } from '../parts/basics.js';
 import { HistoryChart, type Measure } from '../parts/chart.js';
+import { areSame, LimitsAction, limitsText } from '../parts/limits-action.js';
 import { PauseAction } from '../parts/pause-action.js';
 import { href } from '../route.js';
 import { inText, now } from '../time.js';
@@ -46,13 +47,16 @@ function CachePanel({ cache, live, chart }: { cache: Cache; live: Live<Cache[]>;
         <h2 id={id}>{cache.name}</h2>
         <Badge word={cache.health}>{cache.health === 'unknown' ? 'not asked yet' : cache.health}</Badge>
         {cache.paused && <Badge word="paused" />}
-        <PauseAction
-          what={cache}
-          kind="cache"
-          sentence="No more files are begun; flushes under way go on, jobs are still accepted and wait. Deadlines of jobs go on too."
-          pause={async (reason) => put(await pauseCache(cache.name, reason))}
-          resume={async () => put(await resumeCache(cache.name))}
-        />
+        <div class="actions">
+          <LimitsAction cache={cache} onChanged={put} />
+          <PauseAction
+            what={cache}
+            kind="cache"
+            sentence="No more files are begun; flushes under way go on, jobs are still accepted and wait. Deadlines of jobs go on too."
+            pause={async (reason) => put(await pauseCache(cache.name, reason))}
+            resume={async () => put(await resumeCache(cache.name))}
+          />
+        </div>
       </div>
       {cache.paused && (
         <Callout tone="warn">
@@ -71,6 +75,13 @@ function CachePanel({ cache, live, chart }: { cache: Cache; live: Live<Cache[]>;
         </button>
       )}
       <dl class="facts">
+        <dt>Limits</dt>
+        <dd>
+          {limitsText(cache.limits)}
+          {!areSame(cache.limits, cache.limitsConfigured) && (
+            <span class="soft"> (configured: {limitsText(cache.limitsConfigured)})</span>
+          )}
+        </dd>
         <dt>Dialect</dt>
         <dd>{cache.dialect}</dd>
         <dt>Addresses</dt>
@@ -95,18 +106,21 @@ function CachePanel({ cache, live, chart }: { cache: Cache; live: Live<Cache[]>;
 /** Why its queue is held, and when it is tried again. */
 function Circuit({ cache: { circuit, health, healthDetail } }: { cache: Cache }) {
   if (circuit.state === 'closed' && health !== 'down') return null;
-  const { code, reason, since, retryAt } = circuit;
+  const { code, reason, since, retryAt, tries } = circuit;
   return (
     <Callout tone="bad">
       <strong>
-        {circuit.state === 'half-open' ? 'Some files find out whether it is back.' : 'Its queue is held.'}
+        {circuit.state === 'half-open'
+          ? 'Circuit half-open: some files find out whether it is back.'
+          : 'Circuit open: its queue is held.'}
       </strong>{' '}
       {code !== null && <code>{code} </code>}
       {reason ?? healthDetail ?? 'It does not answer.'}{' '}
       <span class="soft">
         {since !== null && (
           <>
-            Since <Ago time={since} />.{' '}
+            Since <Ago time={since} />
+            {tries > 1 && `, opened ${countText(tries)} times in a row`}.{' '}
           </>
         )}
         {retryAt !== null && circuit.state === 'open' && `It is tried again ${inText(retryAt, now.value)}.`}
@@ -123,7 +137,7 @@ function worthText({ dialect, dialectProven }: Cache): string {
 }
 
 function Load({ cache }: { cache: Cache }) {
-  const { slotsLeased, limits, limitsConfigured, filesQueued, filesActive, jobsActive } = cache;
+  const { slotsLeased, limits, filesQueued, filesActive, jobsActive } = cache;
   const part = Math.min(1, slotsLeased / Math.max(1, limits.inFlight));
   return (
     <div class="load">
@@ -141,10 +155,7 @@ function Load({ cache }: { cache: Cache }) {
         <strong>
           {countText(slotsLeased)} of {countText(limits.inFlight)}
         </strong>{' '}
-        slots in use
-        {limits.inFlight !== limitsConfigured.inFlight &&
-          ` (${countText(limitsConfigured.inFlight)} configured)`}{' '}
-        · {filesText(filesQueued)} waiting · {countText(filesActive)} in hand ·{' '}
+        slots in use · {filesText(filesQueued)} waiting · {countText(filesActive)} in hand ·{' '}
         <a href={href(['jobs'], { cache: cache.name, state: 'open' })}>
           {countText(jobsActive)} open {jobsActive === 1 ? 'job' : 'jobs'}
         </a>

@@ -28,7 +28,7 @@ function ErrorGroups({ job, onCode }: { job: Job; onCode: (code: string) => void
       {groups.data === undefined ? (
         <p class="empty">Reading the errors …</p>
       ) : (
-        <ul class="errors">
+        <ul class="errors entries">
           {groups.data.map((group) => (
             <Group key={group.code} group={group} onCode={onCode} />
           ))}
@@ -41,7 +41,7 @@ function ErrorGroups({ job, onCode }: { job: Job; onCode: (code: string) => void
 function Group({ group, onCode }: { group: ErrorGroup; onCode: (code: string) => void }) {
   return (
     <li>
-      <div class="error-head">
+      <div class="entry-head">
         <code class="code">{group.code}</code>
         <span>{filesText(group.count)}</span>
         {group.retryable && <Badge word="idle">a retry may help</Badge>}

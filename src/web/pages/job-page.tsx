@@ -15,6 +15,7 @@ import { may } from '../session.js';
 import { now, spanText, timeText } from '../time.js';
 import { JobErrors } from './job-errors.js';
 import { type FileFilter, JobFiles } from './job-files.js';
+import { JobWebhook } from './job-webhook.js';
 import { Labels, whereText } from './jobs-page.js';
 
 /** One job: how far it is, what went wrong and what helps, its files, and what can be done about it. */
@@ -47,6 +48,7 @@ export function JobPage({ id }: { id: string }) {
           <Overview job={job} onState={(state) => setFilter({ state })} />
           <JobErrors job={job} onCode={(code) => setFilter({ code })} />
           <JobFiles key={`${filter.state} ${filter.code}`} job={job} filter={filter} onFilter={setFilter} />
+          <JobWebhook job={job} />
           <Terms job={job} />
         </>
       )}

@@ -96,13 +96,15 @@ function NodeRow({ node, live }: { node: Node; live: Live<Page<Node>> }) {
         {node.seenAt === null ? <Unknown title="Never" /> : <Ago time={node.seenAt} />}
       </td>
       <td>
-        <PauseAction
-          what={node}
-          kind="node"
-          sentence="Its agent stops copying within seconds, also in mid-file; what is durable stays, and the copies go on from there. Jobs are still accepted and wait. Their deadlines go on."
-          pause={async (reason) => put(await pauseNode(node.name, reason))}
-          resume={async () => put(await resumeNode(node.name))}
-        />
+        <div class="actions">
+          <PauseAction
+            what={node}
+            kind="node"
+            sentence="Its agent stops copying within seconds, also in mid-file; what is durable stays, and the copies go on from there. Jobs are still accepted and wait. Their deadlines go on."
+            pause={async (reason) => put(await pauseNode(node.name, reason))}
+            resume={async () => put(await resumeNode(node.name))}
+          />
+        </div>
       </td>
     </tr>
   );

@@ -29,6 +29,7 @@ export function Known<T>({
 
 const TONES: Record<string, string> = {
   succeeded: 'good',
+  delivered: 'good',
   up: 'good',
   running: 'busy',
   active: 'busy',

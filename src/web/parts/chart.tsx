@@ -33,7 +33,7 @@ export function HistoryChart({
   const step = inner / items.length;
   const base = HEIGHT - AXIS.bottom;
   const high = (value: number): number => (value / top) * (base - AXIS.top);
-  const total = items.reduce((sum, item) => sum + amountOf(item), 0);
+  const total = sumOf(items, amountOf);
   const shown = chosen === null ? undefined : items[chosen];
 
   const choose = (event: PointerEvent): void => {
@@ -113,19 +113,37 @@ export function HistoryChart({
           </text>
         </svg>
       </div>
-      <figcaption aria-live={chosen === null ? 'off' : 'polite'}>
-        {shown === undefined ? sumText(items, measure) : minuteText(shown, measure)}
+      <figcaption>
+        <span aria-live={chosen === null ? 'off' : 'polite'}>
+          {shown === undefined ? sumText(items, measure) : minuteText(shown, measure)}
+        </span>
+        <span class="chart-legend">
+          <span class="dot active" aria-hidden="true" /> {measure === 'bytes' ? 'bytes' : 'files'} per minute
+          {measure === 'files' && failedIn(items) > 0 && (
+            <>
+              {' '}
+              <span class="dot failed" aria-hidden="true" /> of them failed
+            </>
+          )}
+        </span>
       </figcaption>
     </figure>
   );
 }
 
 function sumText(items: Minute[], measure: Measure): string {
-  const sum = (of: (item: Minute) => number): number => items.reduce((all, item) => all + of(item), 0);
-  if (measure === 'bytes') return `${bytesText(sum((item) => item.bytes))} in the last hour`;
-  const failed = sum((item) => item.filesFailed);
-  const good = sum((item) => item.filesSucceeded);
+  if (measure === 'bytes') return `${bytesText(sumOf(items, ({ bytes }) => bytes))} in the last hour`;
+  const failed = failedIn(items);
+  const good = sumOf(items, ({ filesSucceeded }) => filesSucceeded);
   return `${filesText(good)} done${failed > 0 ? `, ${countText(failed)} failed` : ''} in the last hour`;
+}
+
+function failedIn(items: Minute[]): number {
+  return sumOf(items, ({ filesFailed }) => filesFailed);
+}
+
+function sumOf(items: Minute[], of: (item: Minute) => number): number {
+  return items.reduce((sum, item) => sum + of(item), 0);
 }
 
 function minuteText(minute: Minute, measure: Measure): string {

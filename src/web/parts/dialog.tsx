@@ -27,13 +27,14 @@ export function Dialog({
   );
 }
 
-/** Asks before something is done, with a sentence of the person's own if `field` wants one. */
+/** Asks before something is done; what else it wants to know are fields among the children. */
 export function ConfirmDialog({
   title,
   children,
   action,
   danger,
-  field,
+  ready = true,
+  instead,
   onConfirm,
   onClose,
 }: {
@@ -42,22 +43,22 @@ export function ConfirmDialog({
   /** What the button says. */
   action: string;
   danger?: boolean;
-  field?: { label: string; maxLength: number; placeholder: string; value: string };
-  /** @throws {Refusal} whose sentence is shown; the dialog stays */
-  onConfirm: (text: string) => Promise<void>;
+  /** Whether the fields have what they need. */
+  ready?: boolean;
+  /** Another thing to do, whatever is in the fields. */
+  instead?: { action: string; onConfirm: () => Promise<void> } | undefined;
+  /** @throws {ServiceError} whose sentence is shown; the dialog stays */
+  onConfirm: () => Promise<void>;
   onClose: () => void;
 }) {
-  const [text, setText] = useState(field?.value ?? '');
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState('');
-  const fieldId = useId();
 
-  const confirm = async (event: Event): Promise<void> => {
-    event.preventDefault();
+  const tryTo = async (what: () => Promise<void>): Promise<void> => {
     setBusy(true);
     setProblem('');
     try {
-      await onConfirm(text.trim());
+      await what();
       onClose();
     } catch (error) {
       if (!(error instanceof ServiceError)) throw error;
@@ -69,22 +70,14 @@ export function ConfirmDialog({
 
   return (
     <Dialog title={title} onClose={onClose}>
-      <form class="stack" onSubmit={(event) => void confirm(event)}>
-        <div class="said">{children}</div>
-        {field && (
-          <label for={fieldId}>
-            {field.label}
-            <textarea
-              id={fieldId}
-              rows={3}
-              required
-              maxLength={field.maxLength}
-              placeholder={field.placeholder}
-              value={text}
-              onInput={(event) => setText(event.currentTarget.value)}
-            />
-          </label>
-        )}
+      <form
+        class="stack"
+        onSubmit={(event) => {
+          event.preventDefault();
+          void tryTo(onConfirm);
+        }}
+      >
+        {children}
         <p class="problem" role="alert">
           {problem}
         </p>
@@ -92,11 +85,12 @@ export function ConfirmDialog({
           <button type="button" onClick={onClose}>
             Leave it
           </button>
-          <button
-            type="submit"
-            class={danger === true ? 'danger' : 'primary'}
-            disabled={busy || (field !== undefined && text.trim() === '')}
-          >
+          {instead && (
+            <button type="button" disabled={busy} onClick={() => void tryTo(instead.onConfirm)}>
+              {instead.action}
+            </button>
+          )}
+          <button type="submit" class={danger === true ? 'danger' : 'primary'} disabled={busy || !ready}>
             {action}
           </button>
         </div>
