@@ -72,7 +72,8 @@ export class JwtVerifiers {
         });
         return { principal: principalOf(payload, issuer), identity: identityOf(payload, issuer) };
       } catch (error) {
-        const next = refusalOf(error);
+        // A JWT says of itself that it is over: for that no key is needed, which may be away for long.
+        const next = isOver(token, verifier.issuer) ? refused('it has expired') : refusalOf(error);
         // That one issuer's keys are away says more than that another one did not sign it.
         if (refusal === null || next.code === 'KEYS_UNAVAILABLE') refusal = next;
       }
@@ -190,6 +191,11 @@ function refusalOf(error: unknown): BrokerError {
     'The keys that sign credentials could not be read. Try again in a moment.',
     { retryAfterSeconds: 5, cause: error },
   );
+}
+
+function isOver(token: string, { clockToleranceSeconds }: JwtIssuer): boolean {
+  const { exp } = decodeJwt(token);
+  return typeof exp === 'number' && exp + clockToleranceSeconds <= Date.now() / 1000;
 }
 
 function refused(why: string, cause?: unknown): BrokerError {

@@ -1,5 +1,5 @@
 import { isIP } from 'node:net';
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { BrokerError } from '../model/errors.js';
 import { LOCAL_PRINCIPAL, type Principal, seesJobsOf } from '../model/principal.js';
 import { type Access, hasRole, type PrincipalRole } from '../model/words.js';
@@ -37,11 +37,11 @@ export function addAccessRules(
     route.config = { ...route.config, access: 'public' };
   });
 
-  app.addHook('onRequest', async (request, reply) => {
+  app.addHook('onRequest', async (request) => {
     const { access = 'admin' } = request.routeOptions.config;
     if (request.is404 || access === 'public') return;
     if (!authenticate && !answersAnyHost) refuseOtherHosts(request);
-    request.principal = authenticate ? await principalOf(request, reply) : LOCAL_PRINCIPAL;
+    request.principal = authenticate ? await authenticate(request.headers.authorization) : LOCAL_PRINCIPAL;
     await requireQuota(request.principal, store);
     requireRole(request.principal, access);
   });
@@ -71,17 +71,6 @@ export function addAccessRules(
       throw new BrokerError('JOB_NOT_FOUND', `There is no job ${id}.`);
     }
   });
-
-  async function principalOf(request: FastifyRequest, reply: FastifyReply): Promise<Principal> {
-    try {
-      return await (authenticate as NonNullable<typeof authenticate>)(request.headers.authorization);
-    } catch (error) {
-      if (error instanceof BrokerError && error.code === 'UNAUTHENTICATED') {
-        reply.header('www-authenticate', challenge(request.headers.authorization));
-      }
-      throw error;
-    }
-  }
 }
 
 export function seesCache(principal: Principal, cache: string): boolean {
@@ -103,12 +92,6 @@ function refuseOtherHosts({ hostname }: FastifyRequest): void {
     'CROSS_SITE',
     `Without a credential configured the service answers requests to its address or to localhost, not to the name ${JSON.stringify(hostname.slice(0, 255))}.`,
   );
-}
-
-/** RFC 6750 §3: without a credential nothing is said of an error. */
-function challenge(authorization: string | undefined): string {
-  const realm = 'Bearer realm="writeback-broker"';
-  return authorization === undefined ? realm : `${realm}, error="invalid_token"`;
 }
 
 /** @throws {BrokerError} RATE_LIMITED */

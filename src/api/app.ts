@@ -11,6 +11,7 @@ import Fastify, {
 } from 'fastify';
 import { serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod';
 import { addAccessRules } from './access-rules.js';
+import { Admissions } from './admissions.js';
 import { type BodyLimits, readJson } from './body.js';
 import { Connections } from './connections.js';
 import { serveDashboardFile } from './dashboard.js';
@@ -66,6 +67,7 @@ export function buildApp(deps: ApiDeps): FastifyInstance {
   const context: RouteContext = {
     ...deps,
     waiters: new Waiters(limits.waiters),
+    admissions: new Admissions(deps.authenticate, deps.log),
     feed: new JobFeed(deps.store, deps.log),
   };
   const options: FastifyHttpOptions<Server> = {

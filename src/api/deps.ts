@@ -3,10 +3,10 @@ import type { FastifyReply, FastifyRequest, HTTPMethods, RouteOptions } from 'fa
 import type { Logger } from 'pino';
 import type { z } from 'zod';
 import type { ApiLimits } from '../model/limits.js';
-import type { Principal } from '../model/principal.js';
 import type { WebhooksConfig } from '../model/webhook.js';
 import type { Access } from '../model/words.js';
 import type { JobStore } from '../store/types.js';
+import type { Admissions, Authenticate } from './admissions.js';
 import type { DashboardFile } from './dashboard.js';
 import type { JobFeed } from './job-feed.js';
 import type { OperationDocs } from './openapi.js';
@@ -39,12 +39,6 @@ export interface ApiDeps {
   authenticate?: Authenticate;
 }
 
-/**
- * Says who sends a request, by its field Authorization.
- * @throws {BrokerError} UNAUTHENTICATED, PRINCIPAL_UNKNOWN, KEYS_UNAVAILABLE
- */
-export type Authenticate = (authorization: string | undefined) => Promise<Principal>;
-
 export interface ApiMetrics {
   /** Of the text. */
   readonly contentType: string;
@@ -56,6 +50,7 @@ export interface ApiMetrics {
 /** What routes are made from. */
 export interface RouteContext extends ApiDeps {
   waiters: Waiters;
+  admissions: Admissions;
   feed: JobFeed;
   targets: Targets;
 }

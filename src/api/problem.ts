@@ -151,6 +151,8 @@ export function sendProblem(error: unknown, request: FastifyRequest, reply: Fast
   }
   if (refusal.retryAfterSeconds !== undefined)
     reply.header('retry-after', Math.ceil(refusal.retryAfterSeconds));
+  if (refusal.code === 'UNAUTHENTICATED')
+    reply.header('www-authenticate', challenge(request.headers.authorization));
   return (
     reply
       .code(status)
@@ -159,6 +161,12 @@ export function sendProblem(error: unknown, request: FastifyRequest, reply: Fast
       // Bytes: to a text fastify would add a charset, which JSON does not have (RFC 8259 §11).
       .send(Buffer.from(JSON.stringify(toProblem(refusal, request))))
   );
+}
+
+/** RFC 6750 §3: without a credential nothing is said of an error. */
+function challenge(authorization: string | undefined): string {
+  const realm = 'Bearer realm="writeback-broker"';
+  return authorization === undefined ? realm : `${realm}, error="invalid_token"`;
 }
 
 function toProblem(refusal: BrokerError, request: FastifyRequest): Problem {

@@ -19,6 +19,15 @@ export function sendStream(
   return reply.header('content-type', type).send(Readable.from(parts));
 }
 
+/** The events, and why they end if that is the credential of the request: `EventSource` knows no other end than asking again. */
+export async function* eventsOf(
+  events: AsyncIterable<string | Buffer>,
+  admitted: AbortSignal,
+): AsyncGenerator<string | Buffer, void, undefined> {
+  yield* events;
+  if (admitted.aborted) yield `: ${(admitted.reason as Error).message}\n\n`;
+}
+
 /** At the abort of `signal` the answer ends by itself, or it is cut. */
 export function cutAfter(signal: AbortSignal, response: ServerResponse): void {
   signal.addEventListener('abort', () => setTimeout(() => cut(response), LAST_WORDS_MS).unref(), {

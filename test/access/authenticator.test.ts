@@ -248,6 +248,7 @@ test('a JWT of an OpenID provider is taken by its published keys, for us and nob
     jwt: [{ issuer, audience: 'writeback', jwksUrl, principalClaim: 'preferred' }],
   });
   await refused(away, await sign(jwt(claims)), /could not be read/, 'KEYS_UNAVAILABLE');
+  await refused(away, await sign(jwt(claims, Math.floor(Date.now() / 1000) - 40)), /has expired/);
 
   keys = [{ ...(await exportJWK(second.publicKey)), kid: 'two', alg: 'ES256', use: 'sig' }];
   const jwksFile = join(folder, 'jwks.json');

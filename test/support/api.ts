@@ -1,9 +1,9 @@
 import type { AddressInfo } from 'node:net';
 import type { FastifyInstance, InjectOptions } from 'fastify';
 import { pino } from 'pino';
+import type { Authenticate } from '../../src/api/admissions.js';
 import { buildApp } from '../../src/api/app.js';
 import type { DashboardFile } from '../../src/api/dashboard.js';
-import type { Authenticate } from '../../src/api/deps.js';
 import type { Problem } from '../../src/api/problem.js';
 import { type Lookup, Targets } from '../../src/api/target.js';
 import { type CacheConfig, cacheConfigSchema } from '../../src/model/cache.js';

@@ -8,7 +8,7 @@ import { operation, type RouteContext } from '../deps.js';
 import { JOB_EXAMPLE } from '../examples.js';
 
 /** GET /v1/jobs/{id}, at once or as a long-poll. */
-export function getJob({ store, limits, waiters }: RouteContext) {
+export function getJob({ store, limits, waiters, admissions }: RouteContext) {
   return operation({
     method: 'GET',
     url: '/v1/jobs/:id',
@@ -61,7 +61,9 @@ export function getJob({ store, limits, waiters }: RouteContext) {
       const seconds = asked === null ? 0 : Math.min(asked, limits.waitSeconds);
       if (seconds > 0 && isWorthWaiting(job, known, untilTerminal)) {
         reply.header('preference-applied', `wait=${seconds}`);
-        await wait(id, job, untilTerminal, seconds, reply.raw);
+        const admitted = admissions.watch(request, reply.raw);
+        await wait(id, job, untilTerminal, seconds, reply.raw, admitted);
+        admitted.throwIfAborted();
         job = await store.getJob(id);
       }
       const etag = entityTag(job.revision);
@@ -77,9 +79,10 @@ export function getJob({ store, limits, waiters }: RouteContext) {
     untilTerminal: boolean,
     seconds: number,
     response: ServerResponse,
+    admitted: AbortSignal,
   ) {
     return waiters.run(seconds * 1000, response, (signal) =>
-      store.waitForChange(id, job.revision, untilTerminal, signal),
+      store.waitForChange(id, job.revision, untilTerminal, AbortSignal.any([signal, admitted])),
     );
   }
 }

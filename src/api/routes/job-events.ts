@@ -4,12 +4,12 @@ import { isTerminalJobState } from '../../model/words.js';
 import { operation, type RouteContext } from '../deps.js';
 import { JOB_EXAMPLE } from '../examples.js';
 import { jobEvents } from '../job-events.js';
-import { cutAfter, LONGEST_STREAM_MS, sendStream } from '../streams.js';
+import { cutAfter, eventsOf, LONGEST_STREAM_MS, sendStream } from '../streams.js';
 
 const TYPE = 'text/event-stream';
 
 /** GET /v1/jobs/{id}/events */
-export function listenToJob({ store, waiters, limits }: RouteContext) {
+export function listenToJob({ store, waiters, admissions, limits }: RouteContext) {
   return operation({
     method: 'GET',
     url: '/v1/jobs/:id/events',
@@ -24,7 +24,7 @@ export function listenToJob({ store, waiters, limits }: RouteContext) {
 - \`event: job\`: something changed.
 - \`event: end\`: the job has ended; nothing comes after that.
 
-A comment comes when nothing else did for 15 seconds. A connection that broke, or was ended by the service after an hour, goes on with \`Last-Event-ID\`; after the end that is answered with 204, at which \`EventSource\` stops. Listeners count as waiting requests, of which there may be ${limits.waiters}.`,
+A comment comes when nothing else did for 15 seconds. A connection that broke, or was ended by the service after an hour, goes on with \`Last-Event-ID\`; after the end that is answered with 204, at which \`EventSource\` stops. Its credential is looked at again while it is open: when that is revoked or expires, or its principal loses its role, a comment says so and the connection ends. Listeners count as waiting requests, of which there may be ${limits.waiters}.`,
       params: jobParamsSchema,
       response: {},
       'x-docs': {
@@ -55,13 +55,15 @@ A comment comes when nothing else did for 15 seconds. A connection that broke, o
       const known = field === undefined ? undefined : String(field);
       if (isTerminalJobState(job.state) && job.revision === known) return reply.code(204).send();
       const place = waiters.enter(LONGEST_STREAM_MS, reply.raw);
-      cutAfter(place.signal, reply.raw);
+      const admitted = admissions.watch(request, reply.raw);
+      const until = AbortSignal.any([place.signal, admitted]);
+      cutAfter(until, reply.raw);
       reply.raw.once('close', place.leave);
       // Kept alive after the last event, it would be waited for when the service ends.
       reply.header('connection', 'close');
       // A proxy that gathers an answer before it passes it on would make this useless.
       reply.header('cache-control', 'no-store').header('x-accel-buffering', 'no');
-      return sendStream(reply, TYPE, jobEvents(store, job, known, place.signal));
+      return sendStream(reply, TYPE, eventsOf(jobEvents(store, job, known, until), admitted));
     },
   });
 }

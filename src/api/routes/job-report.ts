@@ -6,14 +6,14 @@ import type { JobStore, Page } from '../../store/types.js';
 import { CSV_HEADER, csvLine } from '../csv.js';
 import { operation, type RouteContext } from '../deps.js';
 import { FILE_EXAMPLE } from '../examples.js';
-import { sendStream } from '../streams.js';
+import { cutAfter, sendStream } from '../streams.js';
 
 const PAGE = 1000;
 const TYPES = { csv: 'text/csv', ndjson: 'application/x-ndjson' } as const;
 const NOT_DONE: FileState[] = ['failed', 'expired', 'canceled'];
 
 /** GET /v1/jobs/{id}/report */
-export function reportJob({ store }: RouteContext) {
+export function reportJob({ store, admissions }: RouteContext) {
   return operation({
     method: 'GET',
     url: '/v1/jobs/:id/report',
@@ -23,7 +23,7 @@ export function reportJob({ store }: RouteContext) {
       operationId: 'reportJob',
       tags: ['jobs'],
       summary: 'Download what became of the files',
-      description: `The files of a job as one document to keep, in the order of submission, however many there are: it is sent as it is read. A report that cannot be finished breaks off without the end of the HTTP message, so that it does not pass for a whole one.
+      description: `The files of a job as one document to keep, in the order of submission, however many there are: it is sent as it is read. A report that cannot be finished, or whose credential is revoked meanwhile, breaks off without the end of the HTTP message, so that it does not pass for a whole one.
 
 - \`format=csv\` (RFC 4180): a header, then a line per file. What a spreadsheet would take for a formula begins with an apostrophe; so does what begins with an apostrophe itself. A byte of a name that is not UTF-8 is written as \`\\udc80\` to \`\\udcff\`; where that could be part of a name, take \`ndjson\`.
 - \`format=ndjson\`: a line per file, in the form of \`/v1/jobs/{id}/files\`.
@@ -62,7 +62,9 @@ Of a job that has not ended it tells what is known while it is read.`,
       const first = await store.listFiles(id, filter, null, PAGE);
       reply.header('content-disposition', `attachment; filename="${id}-${scope}.${format}"`);
       const type = format === 'csv' ? `${TYPES.csv}; charset=utf-8; header=present` : TYPES.ndjson;
-      return sendStream(reply, type, lines(store, id, filter, first, format));
+      const admitted = admissions.watch(request, reply.raw);
+      cutAfter(admitted, reply.raw);
+      return sendStream(reply, type, lines(store, id, filter, first, format, admitted));
     },
   });
 }
@@ -73,12 +75,14 @@ async function* lines(
   filter: { states?: FileState[] },
   first: Page<JobFile>,
   format: keyof typeof TYPES,
+  admitted: AbortSignal,
 ): AsyncGenerator<string, void, undefined> {
   const line = format === 'csv' ? csvLine : (file: JobFile) => `${JSON.stringify(file)}\n`;
   if (format === 'csv') yield CSV_HEADER;
   for (let page = first; ; ) {
     if (page.items.length > 0) yield page.items.map(line).join('');
     if (page.nextCursor === null) return;
+    admitted.throwIfAborted();
     page = await store.listFiles(id, filter, page.nextCursor, PAGE);
   }
 }
