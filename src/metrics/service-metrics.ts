@@ -3,6 +3,7 @@ import type { GaugeReader } from '../store/gauges.js';
 import { REQUEST_SECONDS } from './names.js';
 import { NodeMetrics } from './node-metrics.js';
 import { CacheMetrics, StoreMetrics } from './store-metrics.js';
+import { WebhookMetrics } from './webhook-metrics.js';
 import { WorkMetrics } from './work-metrics.js';
 
 export interface MetricsOptions {
@@ -10,7 +11,7 @@ export interface MetricsOptions {
   role: string;
   /** Closed by its owner. */
   reader: GaugeReader;
-  /** Also what the store knows of each cache and node. */
+  /** Also what the store knows of each cache and node, and of webhooks. */
   caches: boolean;
   /** Also what this process's worker does. */
   work: boolean;
@@ -31,6 +32,7 @@ export class ServiceMetrics {
   readonly #store: StoreMetrics;
   readonly #caches: CacheMetrics | null;
   readonly #nodes: NodeMetrics | null;
+  readonly #webhooks: WebhookMetrics | null;
   readonly #requests: Histogram<'method' | 'route' | 'status'>;
   readonly #scrapeFailures: Counter;
   #collecting: Promise<string> | null = null;
@@ -41,6 +43,7 @@ export class ServiceMetrics {
     this.#store = new StoreMetrics(this.#registry);
     this.#caches = caches ? new CacheMetrics(this.#registry) : null;
     this.#nodes = caches ? new NodeMetrics(this.#registry) : null;
+    this.#webhooks = caches ? new WebhookMetrics(this.#registry) : null;
     this.work = work ? new WorkMetrics(this.#registry) : null;
     this.#requests = new Histogram({
       name: 'writeback_http_request_duration_seconds',
@@ -78,16 +81,18 @@ export class ServiceMetrics {
 
   async #collect(): Promise<string> {
     this.work?.collect();
-    const [store, caches, nodes] = await Promise.all([
+    const [store, caches, nodes, webhooks] = await Promise.all([
       inTime(this.#reader.store()),
       this.#caches && inTime(this.#reader.caches()),
       this.#nodes && inTime(this.#reader.nodes()),
+      this.#webhooks && inTime(this.#reader.webhooks()),
     ]);
-    const isMissing = this.#caches !== null && (caches === null || nodes === null);
+    const isMissing = this.#caches !== null && [caches, nodes, webhooks].includes(null);
     if (store === null || isMissing) this.#scrapeFailures.inc();
     this.#store.show(store ?? { ok: false, roundTripMs: null, warnings: 0 });
     this.#caches?.show(caches);
     this.#nodes?.show(nodes);
+    this.#webhooks?.show(webhooks);
     return this.#registry.metrics();
   }
 }

@@ -13,6 +13,7 @@ import { type NodeGauges, readNodeGauges } from './node-gauges.js';
 import { readRegistry } from './registry.js';
 import { SERVER_SILENT_MS } from './serving.js';
 import type { StoreOptions } from './settings.js';
+import { readWebhookGauges, type WebhookGauges } from './webhook-gauges.js';
 
 /** What can be measured about one cache, or about all addresses that are no configured cache together. */
 export interface CacheGauges extends Counters {
@@ -50,6 +51,8 @@ export interface GaugeReader {
   caches(): Promise<CacheGauges[]>;
   /** One small read per node. @throws {BrokerError} STORE_UNAVAILABLE */
   nodes(): Promise<NodeGauges[]>;
+  /** @throws {BrokerError} STORE_UNAVAILABLE */
+  webhooks(): Promise<WebhookGauges>;
   /** The configured caches from now on. */
   reconfigure(caches: readonly CacheConfig[]): void;
   close(): void;
@@ -120,6 +123,7 @@ export function openGaugeReader(options: StoreOptions & { caches: readonly Cache
       configured = wanted;
     },
     nodes: () => guarded(() => readNodeGauges(commands, Date.now())),
+    webhooks: () => guarded(() => readWebhookGauges(commands, Date.now())),
     close: () => disconnect(redis),
   };
 }

@@ -26,6 +26,8 @@ import type { FlushTarget, TransferTarget } from './types.js';
  *   {p}:requests:<principal> string  requests in the minute that its expiry ends
  *   {p}:deadlines          zset    open jobs by deadline
  *   {p}:announced          zset    "<job> <event>" that its webhook has not been told, by when to look
+ *   {p}:undelivered        zset    the same, by when that began to be so
+ *   {p}:webhooks           hash    result → calls of webhooks that had it
  *   {p}:outbox             zset    jobs with something not yet handed to BullMQ, by when to look
  *   {p}:retention          zset    ended jobs by the end of their retention
  *   {p}:ending             set     jobs whose files are being canceled or expired
@@ -111,6 +113,12 @@ export class Keys {
   }
   get announced(): string {
     return `${this.tag}:announced`;
+  }
+  get undelivered(): string {
+    return `${this.tag}:undelivered`;
+  }
+  get webhooks(): string {
+    return `${this.tag}:webhooks`;
   }
   get outbox(): string {
     return `${this.tag}:outbox`;

@@ -51,6 +51,11 @@ async function exported(): Promise<Map<string, Family>> {
       store: async () => ({ ok: true, roundTripMs: 1, warnings: 0 }),
       caches: async () => [gauges],
       nodes: async () => [node],
+      webhooks: async () => ({
+        results: { delivered: 1, retried: 1, failed: 1 },
+        pending: 1,
+        oldestAgeMs: 1,
+      }),
       reconfigure() {},
       close() {},
     },

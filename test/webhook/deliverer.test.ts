@@ -6,6 +6,7 @@ import { LOCAL_PRINCIPAL } from '../../src/model/principal.js';
 import { type JobWebhook, type WebhooksConfig, webhooksConfigSchema } from '../../src/model/webhook.js';
 import type { WebhookEvent } from '../../src/model/words.js';
 import { openDeliveryStore } from '../../src/store/delivery-store.js';
+import { openGaugeReader } from '../../src/store/gauges.js';
 import { Deliverer } from '../../src/webhook/deliverer.js';
 import { addAll, finishAll, newJob, openTestStore, result, type TestStore } from '../store/fixture.js';
 import { type Receiver, startReceiver } from '../support/receiver.js';
@@ -102,6 +103,7 @@ test('each event is told once, with the job as it is, by whichever of several pr
   );
   assert.deepEqual(job.webhook, { to: 'hook', events: ['job.started', 'job.failing', 'job.ended'] });
   assert.equal(await t.redis.client().zcard(t.keys.announced), 0);
+  assert.equal(await t.redis.client().zcard(t.keys.undelivered), 0);
 });
 
 test('a job without a webhook, and one that wants to hear of other events, calls nobody', async () => {
@@ -146,6 +148,42 @@ test('a call that fails is made again with the same id and body, then given up; 
   const delivered = await deliveryOf(id, 'job.ended');
   assert.deepEqual([delivered?.attempts, delivered?.lastStatus, delivered?.lastError], [4, 200, null]);
   await assert.rejects(t.store.resend(id, 'msg_nope'), { code: 'DELIVERY_NOT_FOUND' });
+});
+
+test('what became of calls is counted once, over all processes, and what waits is known with its age', async () => {
+  await startHook();
+  receiver.answer = (response) => void response.writeHead(500).end();
+  const reader = openGaugeReader({
+    redis: { url: t.redis.url, cluster: false },
+    keyPrefix: 'test',
+    caches: [],
+  });
+  running.push(async () => reader.close());
+  await until('it is connected', async () => (await reader.store()).ok);
+  const before = await reader.webhooks();
+  assert.deepEqual([before.pending, before.oldestAgeMs], [0, 0]);
+  const grown = async () => {
+    const { results, pending, oldestAgeMs } = await reader.webhooks();
+    const { delivered, retried, failed } = before.results;
+    const more = [results.delivered - delivered, results.retried - retried, results.failed - failed];
+    return { more, pending, oldestAgeMs };
+  };
+  const id = await submit(['job.ended']);
+  await t.store.cancel(id);
+  // Nobody calls yet.
+  assert.deepEqual(await grown().then(({ more, pending }) => [more, pending]), [[0, 0, 0], 1]);
+  startDeliverer([0.1]);
+  startDeliverer([0.1]);
+  await until('it is given up', async () => {
+    await t.sweeper.sweep();
+    return (await grown()).more[2] === 1;
+  });
+  assert.deepEqual(await grown(), { more: [0, 1, 1], pending: 0, oldestAgeMs: 0 });
+  receiver.answer = (response) => void response.writeHead(200).end();
+  const [delivery] = await t.store.listDeliveries(id);
+  await t.store.resend(id, delivery?.id ?? '');
+  await until('it is delivered', async () => (await grown()).more[0] === 1);
+  assert.deepEqual(await grown(), { more: [1, 1, 1], pending: 0, oldestAgeMs: 0 });
 });
 
 test('one that waits for its pause can be sent at once, and 410 ends it', async () => {
@@ -218,4 +256,5 @@ test('deliveries go with their job', async () => {
   });
   assert.equal(await t.redis.client().exists(t.keys.deliveries(id)), 0);
   assert.equal(await t.redis.client().zcard(t.keys.announced), 0);
+  assert.equal(await t.redis.client().zcard(t.keys.undelivered), 0);
 });

@@ -52,6 +52,9 @@ if v[1] then
 end
 for _, event in ipairs({ 'job.started', 'job.failing', 'job.ended' }) do
   redis.call('ZREM', announced, id .. ' ' .. event)
+  if redis.call('ZREM', undelivered, id .. ' ' .. event) == 1 then
+    redis.call('HINCRBY', tag .. ':webhooks', 'failed', 1)
+  end
 end
 redis.call('UNLINK', job, states, chunks, details, errors, runs, deliveries)
 for _, index in ipairs({ jobs, open, lastChanges, deadlines, outbox, retention }) do redis.call('ZREM', index, id) end

@@ -109,6 +109,9 @@ local function changed(state)
   redis.call('PUBLISH', tag .. ':changes', 'job ' .. id .. ' ' .. (state or redis.call('HGET', job, 'state')))
 end
 
+-- What waits to be told, by when it began to; for metrics, see webhook-gauges.ts.
+local undelivered = tag .. ':undelivered'
+
 -- What its webhook wants to be told: once per kind of event, and in the script that makes it true. Whoever calls
 -- webhooks hears of it at once; should nobody, the sweeper finds it.
 local function announce(event)
@@ -117,6 +120,7 @@ local function announce(event)
   if redis.call('HSETNX', deliveries, event .. ':at', now) == 0 then return end
   redis.call('HSET', deliveries, event .. ':state', 'pending', event .. ':nextAt', now)
   redis.call('ZADD', announced, now, id .. ' ' .. event)
+  redis.call('ZADD', undelivered, now, id .. ' ' .. event)
   redis.call('PUBLISH', tag .. ':announcements', id .. ' ' .. event)
 end
 
