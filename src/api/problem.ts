@@ -110,6 +110,16 @@ const FRAMEWORK_ERRORS: Record<string, [ApiErrorCode, string]> = {
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: ['MALFORMED', 'Content-Length differs from the length of the body.'],
 };
 
+/** Refusals of every request with a JSON body. */
+export const JSON_BODY_ERRORS = [
+  'MALFORMED',
+  'CROSS_SITE',
+  'BODY_TOO_LARGE',
+  'REQUEST_TIMEOUT',
+  'UNSUPPORTED_MEDIA_TYPE',
+  'VALIDATION',
+] as const satisfies readonly ApiErrorCode[];
+
 /** Any error → what the caller may read. What is not ours, nor known, is INTERNAL and says nothing. */
 export function brokerError(error: unknown): BrokerError {
   if (error instanceof BrokerError) return error;

@@ -1,6 +1,7 @@
 import type { FileError, FileErrorCode } from '../model/errors.js';
 import { endedUntried, type FileResult } from '../model/file-result.js';
-import type { Phase } from '../model/words.js';
+import type { Phase, TerminalFileState } from '../model/words.js';
+import type { Driven } from './driver.js';
 import type { FileTask } from './file-task.js';
 import type { FlushFile } from './types.js';
 
@@ -42,6 +43,43 @@ export function endingError(ending: Ending, task: FileTask, now: number): FileEr
     nfsStatus: nfsStatus ?? task.lastError?.nfsStatus ?? null,
     phase: phase ?? phaseOf(task),
     message: alone ? message : `${message}: ${task.doing(now)}`,
+  };
+}
+
+/** The outcome of a file that its driver was done with. */
+export function succeeded(task: FileTask, driven: Driven): FileResult {
+  const attributes = driven.attributes ?? task.attributes;
+  return {
+    index: task.file.index,
+    path: task.file.path,
+    state: 'succeeded',
+    outcome: driven.outcome,
+    evidence: driven.evidence,
+    attempts: task.attempts,
+    firstError: task.firstError,
+    lastError: task.lastError,
+    size: attributes?.size ?? null,
+    mtimeMs: attributes?.mtimeMs ?? null,
+    durationMs: Date.now() - task.startedAt,
+  };
+}
+
+/** The outcome of a file that was given up; the time it waits for a slot does not count. */
+export function unfinished(task: FileTask, state: TerminalFileState, error: FileError | null): FileResult {
+  const { attributes } = task;
+  const now = Date.now();
+  return {
+    index: task.file.index,
+    path: task.file.path,
+    state,
+    outcome: null,
+    evidence: null,
+    attempts: task.attempts,
+    firstError: task.firstError ?? error,
+    lastError: error,
+    size: attributes?.size ?? null,
+    mtimeMs: attributes?.mtimeMs ?? null,
+    durationMs: now - task.startedAt - (task.activity === 'waiting' ? now - task.activitySince : 0),
   };
 }
 

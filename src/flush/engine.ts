@@ -5,8 +5,17 @@ import type { TerminalFileState } from '../model/words.js';
 import type { Directory } from './directory-cache.js';
 import type { Driven, FlushDriver } from './driver.js';
 import { GIVEN_UP } from './driver.js';
-import { CANCELED, type Ending, endingError, PAST_DEADLINE, untried } from './endings.js';
+import {
+  CANCELED,
+  type Ending,
+  endingError,
+  PAST_DEADLINE,
+  succeeded,
+  unfinished,
+  untried,
+} from './endings.js';
 import { Fault } from './fault.js';
+import { FileInput, type InputOwner } from './file-input.js';
 import { FileTask, seconds } from './file-task.js';
 import { hpcCacheAsync, hpcCacheSync } from './hpc-cache.js';
 import { OutcomeQueue } from './outcome-queue.js';
@@ -57,9 +66,9 @@ export function flushFiles(
   return new FlushRun(session, files, options, signal);
 }
 
-class FlushRun extends Alarm implements AsyncIterableIterator<FileResult>, SessionRun {
+class FlushRun extends Alarm implements AsyncIterableIterator<FileResult>, SessionRun, InputOwner {
   readonly #session: FlushSession;
-  readonly #files: Iterable<FlushFile> | AsyncIterable<FlushFile>;
+  readonly #input: FileInput;
   readonly #options: FlushOptions;
   readonly #signal: AbortSignal;
   readonly #forms: PathForms;
@@ -76,10 +85,6 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FileResult>, Sessi
   readonly #begun = new Set<FileTask>();
   readonly #waiting = new Set<FileTask>();
 
-  #input: Iterator<FlushFile> | AsyncIterator<FlushFile> | null = null;
-  #inputAsync = false;
-  #inputEnded = false;
-  #pulling = false;
   #ending: Ending | null = null;
   #error: { value: unknown } | null = null;
   #finished = false;
@@ -99,7 +104,7 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FileResult>, Sessi
   ) {
     super();
     this.#session = session;
-    this.#files = files;
+    this.#input = new FileInput(files, this);
     this.#options = options;
     this.#signal = signal;
     this.#forms = new PathForms(session.exportPath, options);
@@ -114,9 +119,9 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FileResult>, Sessi
   }
 
   next(): Promise<IteratorResult<FileResult>> {
-    if (this.#input === null && !this.#finished) this.#start();
+    if (!this.#input.opened && !this.#finished) this.#start();
     const taken = this.#outcomes.take();
-    this.#pull();
+    this.#input.read();
     this.#settle();
     return taken;
   }
@@ -133,7 +138,7 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FileResult>, Sessi
 
   /** More slots make room for more files. */
   slotsChanged(): void {
-    this.#pull();
+    this.#input.read();
     this.#settle();
   }
 
@@ -141,12 +146,7 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FileResult>, Sessi
 
   #start(): void {
     this.#startedAt = Date.now();
-    if (Symbol.asyncIterator in this.#files) {
-      this.#input = this.#files[Symbol.asyncIterator]();
-      this.#inputAsync = true;
-    } else {
-      this.#input = this.#files[Symbol.iterator]();
-    }
+    this.#input.open();
     this.#session.join(this);
     if (this.#signal.aborted) this.#onAbort();
     else this.#signal.addEventListener('abort', this.#onAbort);
@@ -157,61 +157,25 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FileResult>, Sessi
     else this.#setAlarm(deadlineAt);
   }
 
-  #pull(): void {
-    if (this.#pulling || this.#inputEnded || this.#input === null) return;
-    this.#pulling = true;
-    try {
-      while (this.#hasRoom() && !this.#inputEnded) {
-        const pulled = this.#input.next();
-        if (this.#inputAsync) {
-          (pulled as Promise<IteratorResult<FlushFile>>).then(this.#onPulled, this.#onPullFailed);
-          return;
-        }
-        this.#accept(pulled as IteratorResult<FlushFile>);
-      }
-    } catch (error) {
-      this.#inputFailed(error);
-    }
-    this.#pulling = false;
-  }
-
-  readonly #onPulled = (pulled: IteratorResult<FlushFile>) => {
-    this.#pulling = false;
-    if (this.#finished) return;
-    try {
-      this.#accept(pulled);
-    } catch (error) {
-      this.#inputFailed(error);
-    }
-    this.#pull();
-    this.#settle();
-  };
-
-  readonly #onPullFailed = (error: unknown) => {
-    this.#pulling = false;
-    this.#inputFailed(error);
-    this.#settle();
-  };
-
-  #inputFailed(error: unknown): void {
-    this.#inputEnded = true;
-    this.#error ??= { value: error };
-  }
-
   get #live(): number {
     return this.#taken.size + this.#begun.size + this.#waiting.size;
   }
 
-  #hasRoom(): boolean {
+  // What the input asks and tells.
+
+  get hasRoom(): boolean {
     return this.#live + this.#outcomes.length < this.#session.inFlight + AHEAD;
   }
 
-  #accept(pulled: IteratorResult<FlushFile>): void {
-    if (pulled.done) {
-      this.#inputEnded = true;
-      return;
-    }
-    const file = pulled.value;
+  inputFailed(error: unknown): void {
+    this.#error ??= { value: error };
+  }
+
+  inputAnswered(): void {
+    this.#settle();
+  }
+
+  accept(file: FlushFile): void {
     const now = Date.now();
     if (this.#ending === null && now >= (this.#options.deadlineAt ?? Number.POSITIVE_INFINITY)) {
       this.#endAll(PAST_DEADLINE);
@@ -368,43 +332,16 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FileResult>, Sessi
   // Ends.
 
   #succeeded(task: FileTask, driven: Driven): void {
-    const attributes = driven.attributes ?? task.attributes;
     task.end();
-    this.#outcomes.push({
-      index: task.file.index,
-      path: task.file.path,
-      state: 'succeeded',
-      outcome: driven.outcome,
-      evidence: driven.evidence,
-      attempts: task.attempts,
-      firstError: task.firstError,
-      lastError: task.lastError,
-      size: attributes?.size ?? null,
-      mtimeMs: attributes?.mtimeMs ?? null,
-      durationMs: Date.now() - task.startedAt,
-    });
-    this.#pull();
+    this.#outcomes.push(succeeded(task, driven));
+    this.#input.read();
     this.#settle();
   }
 
   #finish(task: FileTask, state: TerminalFileState, error: FileError | null): void {
     task.end();
-    const { attributes } = task;
-    const now = Date.now();
-    this.#outcomes.push({
-      index: task.file.index,
-      path: task.file.path,
-      state,
-      outcome: null,
-      evidence: null,
-      attempts: task.attempts,
-      firstError: task.firstError ?? error,
-      lastError: error,
-      size: attributes?.size ?? null,
-      mtimeMs: attributes?.mtimeMs ?? null,
-      durationMs: now - task.startedAt - (task.activity === 'waiting' ? now - task.activitySince : 0),
-    });
-    this.#pull();
+    this.#outcomes.push(unfinished(task, state, error));
+    this.#input.read();
     this.#settle();
   }
 
@@ -426,7 +363,7 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FileResult>, Sessi
       if (task.ended) continue;
       this.#finish(task, ending.state, endingError(ending, task, now));
     }
-    this.#pull();
+    this.#input.read();
     this.#settle();
   }
 
@@ -436,12 +373,7 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FileResult>, Sessi
     this.#error ??= error;
     this.#calls.abort();
     for (const task of this.#tasks()) task.end();
-    if (!this.#inputEnded) {
-      this.#inputEnded = true;
-      // Not waited for: an input that stalls must not hold up the end. Its error has nobody left to tell it to.
-      const returned = this.#input?.return?.();
-      if (this.#inputAsync) (returned as Promise<unknown> | undefined)?.then(undefined, () => undefined);
-    }
+    this.#input.giveUp();
     this.#settle();
   }
 
@@ -451,7 +383,7 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FileResult>, Sessi
 
   /** If all is over: cleans up, and tells those that wait for more. */
   #settle(): void {
-    if (this.#finished || !this.#inputEnded || this.#live > 0) return;
+    if (this.#finished || !this.#input.ended || this.#live > 0) return;
     this.#finished = true;
     this.#calls.abort();
     this.#session.wheel.clear(this);

@@ -1,20 +1,26 @@
+import { AbortListeners } from './abort-listeners.js';
 import { CallQueue } from './call-queue.js';
 import { XidSource } from './connection.js';
 import { NfsError } from './errors.js';
 import { Lane, type LaneOwner, PendingCall } from './lane.js';
-import { NFS3ERR_JUKEBOX } from './nfs3.js';
+import { NFS3_OK, NFS3ERR_JUKEBOX } from './nfs3.js';
 import { COMMIT, type CommitResult } from './nfs3-procedures.js';
 import { RpcRefused } from './refusal.js';
 import { encodeAuth, MAX_GIDS, type Procedure, type RpcFailure } from './rpc.js';
 import type { CallLimit, NfsEvents, NfsTarget } from './target.js';
+import { WriteVerifiers } from './write-verifiers.js';
 
 const MAX_LANES = 4;
 /** A call whose reply cannot be read this often fails: sending it once more would not help. */
 const MAX_BAD_REPLIES = 3;
 /** Deadlines are kept to this many milliseconds. */
 const TIMER_STEP_MS = 20;
-/** Write verifiers remembered per address; behind one address there may be several nodes. */
-const MAX_VERIFIERS = 16;
+
+/** What came of a COMMIT, and what only the connection knows of its call. */
+export interface CommitReply extends CommitResult {
+  /** It was sent more than once, so that an earlier one may have been carried out as well. */
+  resent?: boolean;
+}
 
 /**
  * NFS calls over the connections to one target: spreads them, queues what exceeds the windows, resends what a
@@ -28,9 +34,11 @@ export class NfsClient implements LaneOwner {
   /** Addresses beyond the fourth: a lane that cannot connect tries the next of them. */
   readonly #spares: string[];
   readonly #queue = new CallQueue();
-  readonly #signals = new Map<AbortSignal, () => void>();
-  readonly #verifiers = new Map<string, Set<string>>();
-  #signalsLimit = 64;
+  readonly #signals = new AbortListeners(
+    (signal) => this.#abort(signal),
+    () => this.#signalsInUse(),
+  );
+  readonly #verifiers = new WriteVerifiers();
   /** Calls that wait or are in flight. */
   #active = 0;
   #down = false;
@@ -90,7 +98,7 @@ export class NfsClient implements LaneOwner {
         resolve as (result: unknown) => void,
         reject,
       );
-      if (signal !== undefined && !this.#signals.has(signal)) this.#watch(signal);
+      if (signal !== undefined) this.#signals.add(signal);
       this.#active++;
       this.#wakeAt(Math.min(limit.deadlineAt, now + this.#target.callTimeoutMs));
       const lane = this.#queue.length === 0 ? this.#pick(call) : null;
@@ -108,7 +116,6 @@ export class NfsClient implements LaneOwner {
     if (this.#closed) return;
     this.#closed = true;
     clearTimeout(this.#timer);
-    for (const [signal, listener] of this.#signals) signal.removeEventListener('abort', listener);
     this.#signals.clear();
     const waiting = [...this.#queue.live()];
     for (const lane of this.#lanes) {
@@ -175,8 +182,10 @@ export class NfsClient implements LaneOwner {
       lane.window.replied(lane.full, isCommit ? null : Date.now() - call.sentAt);
     }
     if (isCommit) {
-      const commit = result as CommitResult;
-      if (status === 0) this.#noteVerifier(lane.address, commit.verifier);
+      const commit = result as CommitReply;
+      if (status === NFS3_OK && this.#verifiers.isAnother(lane.address, commit.verifier)) {
+        this.#events.serverRestarted?.(lane.address);
+      }
       if (call.sent > 1) commit.resent = true;
     }
     if (call.done) return;
@@ -253,22 +262,6 @@ export class NfsClient implements LaneOwner {
     call.reject(error);
   }
 
-  #noteVerifier(address: string, verifier: string): void {
-    let known = this.#verifiers.get(address);
-    if (known?.has(verifier)) return;
-    if (known === undefined) {
-      known = new Set();
-      this.#verifiers.set(address, known);
-    } else {
-      this.#events.serverRestarted?.(address);
-    }
-    for (const oldest of known) {
-      if (known.size < MAX_VERIFIERS) break;
-      known.delete(oldest);
-    }
-    known.add(verifier);
-  }
-
   // Deadlines and silence: one timer, set to the earliest moment at which anything may be due.
 
   #wakeAt(at: number): void {
@@ -291,7 +284,7 @@ export class NfsClient implements LaneOwner {
       else next = Math.min(next, call.limit.deadlineAt);
     }
     for (const lane of this.#lanes) next = Math.min(next, this.#checkLane(lane, now));
-    this.#sweepSignals();
+    this.#signals.sweep();
     this.drained();
     if (next !== Number.POSITIVE_INFINITY) this.#wakeAt(next);
   }
@@ -361,20 +354,7 @@ export class NfsClient implements LaneOwner {
     });
   }
 
-  // Signals: one listener for each, however many calls carry it.
-
-  #watch(signal: AbortSignal): void {
-    if (this.#signals.size >= this.#signalsLimit) {
-      this.#sweepSignals();
-      this.#signalsLimit = Math.max(64, this.#signals.size * 2);
-    }
-    const listener = () => this.#abort(signal);
-    this.#signals.set(signal, listener);
-    signal.addEventListener('abort', listener, { once: true });
-  }
-
   #abort(signal: AbortSignal): void {
-    this.#signals.delete(signal);
     for (const call of this.#queue.live()) {
       if (call.limit.signal === signal) this.#fail(call, abortedError(call.procedure.name, signal));
     }
@@ -388,16 +368,11 @@ export class NfsClient implements LaneOwner {
     this.drained();
   }
 
-  #sweepSignals(): void {
-    if (this.#signals.size === 0) return;
+  #signalsInUse(): Set<AbortSignal | undefined> {
     const used = new Set<AbortSignal | undefined>();
     for (const call of this.#queue.live()) used.add(call.limit.signal);
     for (const lane of this.#lanes) for (const call of lane.calls()) used.add(call.limit.signal);
-    for (const [signal, listener] of this.#signals) {
-      if (used.has(signal)) continue;
-      signal.removeEventListener('abort', listener);
-      this.#signals.delete(signal);
-    }
+    return used;
   }
 }
 

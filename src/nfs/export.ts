@@ -1,4 +1,4 @@
-import { NfsClient } from './client.js';
+import { type CommitReply, NfsClient } from './client.js';
 import type { Endpoint } from './endpoint.js';
 import { isDefinite, NfsError } from './errors.js';
 import { mountExport, unmountExport } from './mounting.js';
@@ -7,7 +7,6 @@ import {
   ACCESS,
   type AccessResult,
   COMMIT,
-  type CommitResult,
   type DirectoryCursor,
   type DirectoryPage,
   FSINFO,
@@ -28,7 +27,6 @@ export { NfsError, type NfsErrorCode } from './errors.js';
 export type { Fattr, FileBrief, FileHandle } from './nfs3.js';
 export {
   type AccessResult,
-  type CommitResult,
   type DirectoryCursor,
   type DirectoryEntry,
   type DirectoryPage,
@@ -177,7 +175,7 @@ export class NfsExport {
     offsetLow: number,
     count: number,
     limit: CallLimit,
-  ): Promise<CommitResult> {
+  ): Promise<CommitReply> {
     return this.#client.call(COMMIT, { handle, offsetHigh, offsetLow, count }, limit);
   }
 

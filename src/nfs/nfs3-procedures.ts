@@ -284,8 +284,6 @@ export interface CommitResult extends Status {
   attributes: FileBrief | null;
   /** The write verifier in hexadecimal; empty unless `status` is 0. */
   verifier: string;
-  /** The call was sent more than once: this may answer a later one of several that were carried out. */
-  resent: boolean;
 }
 
 export const COMMIT = nfsProcedure<CommitArgs, CommitResult>(
@@ -301,7 +299,7 @@ export const COMMIT = nfsProcedure<CommitArgs, CommitResult>(
     const attributes = readWccData(reader);
     const verifier = status === NFS3_OK ? readVerifier(reader) : '';
     reader.finish();
-    return { status, attributes, verifier, resent: false };
+    return { status, attributes, verifier };
   },
 );
 

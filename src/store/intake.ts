@@ -9,6 +9,7 @@ import { encodeDetails, type FileDetail } from './detail-codec.js';
 import { decodeEntry, encodeEntry, type FileEntry, identityOf } from './entry.js';
 import { STATE_BYTES } from './file-states.js';
 import { fingerprint } from './fingerprint.js';
+import { keyInUse, keyReused, notCommitted } from './intake-refusals.js';
 import { newJobId } from './job-id.js';
 import type { JobMeta } from './job-record.js';
 import { queueOf } from './keys.js';
@@ -177,30 +178,8 @@ export class Intake implements JobIntake {
       ...this.#commitArguments(job, queue, own, options),
     );
     const [result = '', id = ''] = (reply as Buffer[]).map(String);
-    switch (result) {
-      case 'made':
-      case 'replayed':
-      case 'joined':
-        return { id, accepted: result };
-      case 'reused':
-        throw keyReused();
-      case 'arriving':
-        throw keyInUse();
-      case 'files':
-      case 'jobs':
-        throw quotaUsedUp(result, this.#owner, this.#files - this.#duplicateCount);
-      case 'full':
-        throw new BrokerError(
-          'QUEUE_FULL',
-          'More files wait for this cache than the service keeps. Try again when some are done.',
-          { retryAfterSeconds: 30 },
-        );
-      default:
-        throw new BrokerError(
-          'STORE_UNAVAILABLE',
-          'The list took too long to arrive and has expired. Send it again.',
-        );
-    }
+    if (result === 'made' || result === 'replayed' || result === 'joined') return { id, accepted: result };
+    throw notCommitted(result, this.#owner, this.#files - this.#duplicateCount);
   }
 
   /** What the job has of its owner for good. */
@@ -369,36 +348,4 @@ export class Intake implements JobIntake {
       ...[...this.#warnings].flatMap(([code, { message, count }]) => [code, message, count ?? '']),
     ];
   }
-}
-
-function quotaUsedUp(of: 'files' | 'jobs', { name, quotas }: JobOwner, files: number): BrokerError {
-  const { queuedFiles, runningJobs } = quotas;
-  if (of === 'files' && queuedFiles !== null && files > queuedFiles) {
-    return new BrokerError(
-      'QUOTA_EXCEEDED',
-      `The principal ${JSON.stringify(name)} may have ${queuedFiles} files waiting; this list alone has ${files}. Send it in parts.`,
-      { retryAfterSeconds: 30 },
-    );
-  }
-  const what = of === 'files' ? `${queuedFiles} files waiting` : `${runningJobs} jobs that have not ended`;
-  return new BrokerError(
-    'QUOTA_EXCEEDED',
-    `The principal ${JSON.stringify(name)} may have ${what} at a time. Try again when some are done.`,
-    { retryAfterSeconds: 30 },
-  );
-}
-
-function keyInUse(): BrokerError {
-  return new BrokerError(
-    'IDEMPOTENCY_KEY_IN_USE',
-    'A request with this Idempotency-Key is still arriving. Ask again when it is complete.',
-    { retryAfterSeconds: 1 },
-  );
-}
-
-function keyReused(): BrokerError {
-  return new BrokerError(
-    'IDEMPOTENCY_KEY_REUSED',
-    'This Idempotency-Key belongs to another request: the files, the cache, the export, the options or the labels differ. A new request needs a new key.',
-  );
 }

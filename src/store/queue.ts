@@ -13,9 +13,6 @@ const OPEN_QUEUES = 512;
 /** BullMQ logs every event of a queue into a stream that nobody here reads. */
 const EVENTS_KEPT = 100;
 
-/** BullMQ obeys `holdCache` only in workers that have a rate limit; this one never bites by itself. */
-export const WORKER_LIMITER = { max: 1_000_000_000, duration: 1000 } as const;
-
 /** The BullMQ side: one queue per cache, items that carry only who they are. */
 export class Queues {
   readonly #commands: Commands;

@@ -1,10 +1,11 @@
-import { type Job as BullJob, DelayedError, Worker } from 'bullmq';
+import { type Job as BullJob, DelayedError, type Worker } from 'bullmq';
 import type { Logger } from 'pino';
 import { deliveryId, destinationOf, type WebhooksConfig } from '../model/webhook.js';
 import type { DeliveryState } from '../model/words.js';
 import type { QueueConnection } from '../store/connect.js';
 import type { DeliveryStore, DueDelivery } from '../store/delivery-store.js';
 import { WEBHOOK_QUEUE } from '../store/keys.js';
+import { startQueueWorker } from '../store/queue-worker.js';
 import type { DeliveryItem } from '../store/work.js';
 import { type CallResult, callWebhook } from './call.js';
 import { message } from './message.js';
@@ -22,8 +23,6 @@ export interface DelivererOptions {
   lookup?: Lookup;
 }
 
-/** BullMQ gives up by itself after so many; here only the record decides. */
-const MAX_STALLED_COUNT = 1_000_000;
 const POLL_MS = 1000;
 /** How long handing calls back may take; with Redis away it takes for ever. */
 const HAND_BACK_MS = 2000;
@@ -45,19 +44,19 @@ export class Deliverer {
     const { store, webhooks, lockMs, stalledCheckMs, log, lookup } = options;
     this.#addresses = new PublicAddresses(webhooks.networks, lookup);
     this.#connection = store.newConnection();
-    this.#bull = new Worker<DeliveryItem>(WEBHOOK_QUEUE, (job, token) => this.#process(job, token), {
-      connection: this.#connection.redis,
-      prefix: store.bullPrefix,
-      concurrency: webhooks.concurrency,
-      lockDuration: lockMs,
-      stalledInterval: stalledCheckMs,
-      maxStalledCount: MAX_STALLED_COUNT,
-      drainDelay: POLL_MS / 1000,
-      runRetryDelay: POLL_MS,
-      removeOnComplete: { count: 0 },
-      removeOnFail: { count: 0 },
-      skipVersionCheck: true,
-    });
+    this.#bull = startQueueWorker<DeliveryItem>(
+      {
+        connection: this.#connection.redis,
+        bullPrefix: store.bullPrefix,
+        queue: WEBHOOK_QUEUE,
+        concurrency: webhooks.concurrency,
+        lockMs,
+        stalledCheckMs,
+        idlePollMs: POLL_MS,
+        canBeHeld: false,
+      },
+      (job, token) => this.#process(job, token),
+    );
     this.#bull.on('error', (error) => log.warn({ err: error }, 'queue of webhooks'));
     store.start();
   }

@@ -1,8 +1,7 @@
-import { DelayedError, type Job, RateLimitError, Worker } from 'bullmq';
+import { DelayedError, type Job, RateLimitError, type Worker } from 'bullmq';
 import type { Logger } from 'pino';
 import { HandBack } from '../flush/engine.js';
-import type { QueueConnection } from '../store/connect.js';
-import { WORKER_LIMITER } from '../store/queue.js';
+import { type QueueWorkerOptions, startQueueWorker } from '../store/queue-worker.js';
 import type { WorkItem, WorkStore } from '../store/work.js';
 import { JobEnded } from './endings.js';
 
@@ -17,21 +16,10 @@ export interface ActiveItem {
   abort: AbortController;
 }
 
-export interface ItemQueueOptions {
+export interface ItemQueueOptions extends Omit<QueueWorkerOptions, 'bullPrefix' | 'canBeHeld'> {
   store: Pick<WorkStore, 'bullPrefix'>;
-  /** Shared by all queues of a process; the blocking one is made from it. */
-  connection: QueueConnection['redis'];
-  queue: string;
-  /** Items in hand at a time. */
-  concurrency: number;
-  /** A process that does not move for so long loses its items … */
-  lockMs: number;
-  /** … at the next look of another one. */
-  stalledCheckMs: number;
   /** An item whose worker died more often is given up, by `work`. */
   maxStalls: number;
-  /** How soon an idle queue is looked at again although nothing woke this process. */
-  idlePollMs: number;
   log: Logger;
   work(item: ActiveItem): Promise<ItemFate>;
 }
@@ -42,15 +30,9 @@ export type ItemFate = 'done' | 'again' | { afterMs: number } | 'held';
 /** How soon a directory is looked at again that has to wait for others of its job to be expanded. */
 export const OTHERS_PAUSE_MS = 300;
 
-/** BullMQ gives up an item without a word after so many stalls; what happens then is decided by `work`. */
-const MAX_STALLED_COUNT = 1_000_000;
 /** An item that saw its worker die this often may be the cause. */
 const SUSPECT_STALLS = 2;
 const SUSPECT_SPREAD_MS = 5000;
-/** How soon a held queue is looked at again: nothing wakes a worker when the hold is ended early. */
-const HELD_POLL_MS = 1000;
-/** After a fault of Redis. */
-const RETRY_MS = 1000;
 
 /** Takes items from one BullMQ queue and gives back what this process may not or can not go on with. */
 export class ItemQueue {
@@ -62,22 +44,11 @@ export class ItemQueue {
 
   constructor(options: ItemQueueOptions) {
     this.#options = options;
-    const { store, connection, queue, concurrency, lockMs, stalledCheckMs, idlePollMs, log } = options;
-    this.#bull = new Worker<WorkItem>(queue, (job, token) => this.#process(job, token), {
-      connection,
-      prefix: store.bullPrefix,
-      concurrency,
-      lockDuration: lockMs,
-      stalledInterval: stalledCheckMs,
-      maxStalledCount: MAX_STALLED_COUNT,
-      limiter: { ...WORKER_LIMITER },
-      maximumRateLimitDelay: HELD_POLL_MS,
-      drainDelay: idlePollMs / 1000,
-      runRetryDelay: RETRY_MS,
-      removeOnComplete: { count: 0 },
-      removeOnFail: { count: 0 },
-      skipVersionCheck: true,
-    });
+    const { store, connection, log } = options;
+    this.#bull = startQueueWorker<WorkItem>(
+      { ...options, bullPrefix: store.bullPrefix, canBeHeld: true },
+      (job, token) => this.#process(job, token),
+    );
     this.#bull.on('error', (error) => {
       // Each of many connections tells of each of many attempts; that Redis is away is told once, elsewhere.
       const level = 'code' in error || connection.status !== 'ready' ? 'debug' : 'warn';

@@ -105,12 +105,12 @@ const REPLIES: [string, Procedure<never, unknown>, unknown][] = [
   [
     'NFS3 COMMIT reply, status 0, with wcc_data and verifier',
     COMMIT,
-    { status: 0, attributes: { ...BRIEF, mtimeMs: MTIME_MS }, verifier: '1c38016b00000000', resent: false },
+    { status: 0, attributes: { ...BRIEF, mtimeMs: MTIME_MS }, verifier: '1c38016b00000000' },
   ],
   [
     'NFS3 COMMIT reply',
     COMMIT,
-    { status: 0, attributes: { ...BRIEF, mtimeMs: MTIME_MS }, verifier: '1c38016b00000000', resent: false },
+    { status: 0, attributes: { ...BRIEF, mtimeMs: MTIME_MS }, verifier: '1c38016b00000000' },
   ],
 ];
 
@@ -205,7 +205,6 @@ describe('results', () => {
           status,
           attributes: { type: 1, size: 5, mtimeMs: 1_700_000_000_500, fileid: '7' },
           verifier: '',
-          resent: false,
         },
       );
     }

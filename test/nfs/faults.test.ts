@@ -69,7 +69,7 @@ describe('replies', () => {
         if (call.name === 'NFS3 COMMIT') call.replyStatus(status);
         return call.name === 'NFS3 COMMIT';
       };
-      assert.deepEqual(await commit(), { status, attributes: null, verifier: '', resent: false });
+      assert.deepEqual(await commit(), { status, attributes: null, verifier: '' });
     }
   });
 

@@ -1,13 +1,7 @@
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
-import {
-  type CallLimit,
-  type CommitResult,
-  NfsError,
-  type NfsEvents,
-  NfsExport,
-  type NfsTarget,
-} from '../../src/nfs/export.js';
+import type { CommitReply } from '../../src/nfs/client.js';
+import { type CallLimit, NfsError, type NfsEvents, NfsExport, type NfsTarget } from '../../src/nfs/export.js';
 import { type FaultCall, type FaultServer, startFaultServer } from '../support/fault-server.js';
 
 /** A mounted export of a scripted server, and what the tests of the client share. */
@@ -51,7 +45,7 @@ export interface Fixture {
   server: FaultServer;
   mounted: NfsExport;
   events: Events;
-  commit(limit?: CallLimit): Promise<CommitResult>;
+  commit(limit?: CallLimit): Promise<CommitReply>;
 }
 
 export async function fixture(t: TestContext, options: Partial<NfsTarget> = {}): Promise<Fixture> {

@@ -1,10 +1,9 @@
-import { Worker } from 'bullmq';
 import type { CacheConfig } from '../../src/model/cache.js';
 import { cacheConfigSchema } from '../../src/model/cache.js';
 import type { FileResult } from '../../src/model/file-result.js';
 import { type JobOwner, LOCAL_PRINCIPAL } from '../../src/model/principal.js';
 import { Keys } from '../../src/store/keys.js';
-import { WORKER_LIMITER } from '../../src/store/queue.js';
+import { startQueueWorker } from '../../src/store/queue-worker.js';
 import type { JobStoreOptions, SweeperOptions, WorkStoreOptions } from '../../src/store/settings.js';
 import { openJobStore } from '../../src/store/store.js';
 import { Sweeper } from '../../src/store/sweeper.js';
@@ -165,13 +164,19 @@ export function bullWorker(
   concurrency = 1,
 ): () => Promise<void> {
   const connection = test.work.newConnection();
-  const worker = new Worker<WorkItem>(queue, (job) => process(job.data), {
-    connection: connection.redis,
-    prefix: test.work.bullPrefix,
-    drainDelay: 1,
-    limiter: WORKER_LIMITER,
-    concurrency,
-  });
+  const worker = startQueueWorker<WorkItem>(
+    {
+      connection: connection.redis,
+      bullPrefix: test.work.bullPrefix,
+      queue,
+      concurrency,
+      lockMs: 30_000,
+      stalledCheckMs: 30_000,
+      idlePollMs: 1000,
+      canBeHeld: true,
+    },
+    (job) => process(job.data),
+  );
   worker.on('error', () => {});
   return async () => {
     await worker.close(true);

@@ -2,6 +2,7 @@ import { cacheSchema } from '../../model/job.js';
 import { cacheChangesSchema, cacheParamsSchema } from '../../model/target-requests.js';
 import { operation, type RouteContext } from '../deps.js';
 import { CACHE_EXAMPLE } from '../examples.js';
+import { JSON_BODY_ERRORS } from '../problem.js';
 
 /** PATCH /v1/caches/{name} */
 export function patchCache({ store }: RouteContext) {
@@ -45,16 +46,7 @@ export function patchCache({ store }: RouteContext) {
             example: { ...CACHE_EXAMPLE, limits: { inFlight: 32, filesPerSecond: 200 } },
           },
         },
-        errors: [
-          'MALFORMED',
-          'CROSS_SITE',
-          'BODY_TOO_LARGE',
-          'REQUEST_TIMEOUT',
-          'UNSUPPORTED_MEDIA_TYPE',
-          'VALIDATION',
-          'CACHE_NOT_FOUND',
-          'STORE_UNAVAILABLE',
-        ],
+        errors: [...JSON_BODY_ERRORS, 'CACHE_NOT_FOUND', 'STORE_UNAVAILABLE'],
       },
     },
     async handler(request) {

@@ -4,6 +4,7 @@ import { jobPatchSchema } from '../../model/transfer-request.js';
 import { entityTag } from '../conditional.js';
 import { operation, type RouteContext } from '../deps.js';
 import { TRANSFER_JOB_EXAMPLE } from '../examples.js';
+import { JSON_BODY_ERRORS } from '../problem.js';
 
 /** PATCH /v1/jobs/{id} */
 export function patchJob({ store }: RouteContext) {
@@ -39,12 +40,7 @@ export function patchJob({ store }: RouteContext) {
         },
         responses: { 200: { description: 'The job with its new limits.', example: TRANSFER_JOB_EXAMPLE } },
         errors: [
-          'MALFORMED',
-          'CROSS_SITE',
-          'REQUEST_TIMEOUT',
-          'BODY_TOO_LARGE',
-          'UNSUPPORTED_MEDIA_TYPE',
-          'VALIDATION',
+          ...JSON_BODY_ERRORS,
           'JOB_NOT_FOUND',
           'JOB_GONE',
           'NOT_A_TRANSFER',
