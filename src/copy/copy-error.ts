@@ -22,6 +22,7 @@ const POSIX_CODES = [
 export type CopyErrorCode =
   | (typeof POSIX_CODES)[number]
   | 'INVALID_PATH'
+  | 'DESTINATION_TAKEN'
   | 'OUTSIDE_ROOTS'
   | 'NOT_REGULAR'
   | 'SOURCE_CHANGED'

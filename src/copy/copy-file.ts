@@ -35,6 +35,8 @@ export interface CopyRequest {
   verify: 'size' | 'crc32';
   /** Memory is twice this. */
   bufferBytes: number;
+  /** `atomic` only: hears where the copy will stand before anything is made there; what it throws ends the copy. */
+  onPlace?: (place: Place) => Promise<void>;
 }
 
 export interface CopyResult {
@@ -188,6 +190,7 @@ async function openDestination(request: CopyRequest): Promise<Opened> {
     }
     const place = await openPlace(request.destination, roots, true);
     try {
+      await request.onPlace?.(place);
       await checkReplaceable(place);
       const name = temporaryName(place.name, request.attemptId);
       return { file: await openTemporary(place, name, request.resumeAt > 0), place, name };

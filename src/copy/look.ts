@@ -19,6 +19,8 @@ export interface CompareRequest {
   /** Whether files of the same size and time are read, too. */
   content: boolean;
   bufferBytes: number;
+  /** Hears where the destination stands, if it does, before anything is said of it; what it throws is thrown. */
+  onPlace?: (place: Place) => Promise<void>;
 }
 
 /**
@@ -53,6 +55,7 @@ export async function compare(
     const destination = await openThere(request.destination, roots?.destination ?? null);
     if (destination === null) return { ...look, identical: false };
     try {
+      await request.onPlace?.(destination.place);
       const there = await destination.file.stat();
       const { dev, ino } = await source.file.stat();
       if (there.dev === dev && there.ino === ino) {

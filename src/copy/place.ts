@@ -51,9 +51,13 @@ export class Place {
 
   /** Makes creations, renames and removals in the directory durable. */
   async syncDirectory(): Promise<void> {
-    const directory = this.address('.');
-    const { dev, ino } = await fs.stat(directory, { bigint: true });
-    await sharedSync(`${dev}:${ino}`, () => syncDirectory(directory));
+    await sharedSync(await this.directoryIdentity(), () => syncDirectory(this.address('.')));
+  }
+
+  /** Device and inode of the directory: the same whatever links or mounts a path leads through. */
+  async directoryIdentity(): Promise<string> {
+    const { dev, ino } = await fs.stat(this.address('.'), { bigint: true });
+    return `${dev}:${ino}`;
   }
 
   async close(): Promise<void> {

@@ -86,6 +86,22 @@ export class Files {
     );
   }
 
+  /** Every file that has succeeded so far, in the order of submission. */
+  async *succeeded(id: string): AsyncGenerator<{ index: number; entry: Buffer }, void, undefined> {
+    const { redis, keys } = this.#commands;
+    const wanted = wantedBytes({ states: ['succeeded'] });
+    const total = await redis.strlen(keys.states(id));
+    for (let from = 0; from < total; from += SLICE_FILES) {
+      const states = await this.states(id, from, SLICE_FILES);
+      for (const chunk of chunksWith(states, from, from, wanted)) {
+        const first = chunk * CHUNK_FILES;
+        for (const [offset, entry] of (await this.entries(id, chunk)).entries()) {
+          if (wanted[states[first + offset - from] as number] === 1) yield { index: first + offset, entry };
+        }
+      }
+    }
+  }
+
   async list(
     id: string,
     filter: { states?: FileState[]; code?: FileErrorCode },

@@ -43,7 +43,7 @@ export async function retryJob(
       const directory = again.directoryOf.get(chunk);
       if (directory !== undefined && again.indices.has(directory)) return;
       const entries = await files.entries(id, chunk);
-      const [stored] = directory === undefined ? [] : await files.read(id, [chunk], () => states);
+      const [stored] = meta.kind === 'transfer' ? await files.read(id, [chunk], () => states) : [];
       for (let offset = 0; offset < states.length; offset++) {
         const entry = entries[offset];
         if (!entry || !BAD.has(states[offset] as number)) continue;

@@ -2,8 +2,10 @@ import type { TransferLimits } from '../model/job.js';
 import { pathBytes, pathText } from '../model/pathname.js';
 import { isTerminalJobState, type JobState } from '../model/words.js';
 import type { Commands } from './commands.js';
+import { decodeEntry } from './entry.js';
 import type { Subscriptions } from './events.js';
 import { stateOfByte } from './file-states.js';
+import type { Files } from './files.js';
 import type { JobMeta } from './job-record.js';
 import { nodeQueueName } from './keys.js';
 
@@ -29,6 +31,13 @@ export interface StoredPart extends Part {
   over: boolean;
 }
 
+/** A file of a transfer that stands at its destination. */
+export interface CopiedFile {
+  index: number;
+  /** Text as in model/pathname.ts. */
+  destination: string;
+}
+
 /** What a job asks of the agents that copy for it. */
 export interface TransferOrders {
   /** Not null: stop, nothing more of this job is wanted. */
@@ -40,10 +49,12 @@ export interface TransferOrders {
 export class TransferWork {
   readonly #commands: Commands;
   readonly #subscriptions: Subscriptions;
+  readonly #files: Files;
 
-  constructor(commands: Commands, subscriptions: Subscriptions) {
+  constructor(commands: Commands, subscriptions: Subscriptions, files: Files) {
     this.#commands = commands;
     this.#subscriptions = subscriptions;
+    this.#files = files;
   }
 
   /**
@@ -95,6 +106,14 @@ export class TransferWork {
     const meta = await this.#commands.redis.hget(this.#commands.keys.job(jobId), 'meta');
     const known = meta === null ? null : (JSON.parse(meta) as JobMeta);
     return known?.kind === 'transfer' && known.options.scrTransferFile !== null;
+  }
+
+  /** What of a job has been copied so far. A job of which nothing has costs a byte per file to read. */
+  async *copied(jobId: string): AsyncGenerator<CopiedFile, void, undefined> {
+    for await (const { index, entry } of this.#files.succeeded(jobId)) {
+      const { destination } = decodeEntry(entry);
+      if (destination !== null) yield { index, destination: pathText(destination) };
+    }
   }
 
   /** What earlier runs have copied of these files. */

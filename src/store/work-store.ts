@@ -85,7 +85,7 @@ class RedisWorkStore implements WorkStore {
     this.#queues = new Queues(this.#commands);
     this.#files = new Files(this.#commands);
     this.#subscriptions = new Subscriptions(options.redis);
-    this.transfers = new TransferWork(this.#commands, this.#subscriptions);
+    this.transfers = new TransferWork(this.#commands, this.#subscriptions, this.#files);
   }
 
   newConnection(): QueueConnection {

@@ -8,6 +8,7 @@ import { pathBytes } from '../model/pathname.js';
 import type { QueueConnection } from '../store/connect.js';
 import { nodeQueueName } from '../store/keys.js';
 import type { ChunkRun, ExpansionRun, TransferWorkJob, WorkStore } from '../store/work.js';
+import { DestinationClaims } from './destination-claims.js';
 import { type ActiveItem, type ItemFate, ItemQueue, OTHERS_PAUSE_MS } from './item-queue.js';
 import { tellOutages } from './outages.js';
 import { NO_ROOM_PAUSE_MS, NoRoom, WaitingSeats } from './quota-room.js';
@@ -43,9 +44,12 @@ const IDLE_POLL_MS = 1000;
 const HAND_BACK_MS = 10_000;
 const CLOSE_MS = 3000;
 
-/** The part of a job's throttle that all its chunks in hand share. */
+/** What all the chunks of a job that are in hand share. */
 interface JobShare {
   throttle: Throttle;
+  claims: DestinationClaims;
+  /** Resolves when the claims of what was copied before are known. */
+  ready: Promise<void>;
   users: number;
 }
 
@@ -206,16 +210,20 @@ export class TransferAgent {
     await store.endChunk(run);
   }
 
-  /** All chunks of a job that are in hand at the same time share its limits. */
+  /** All chunks of a job that are in hand at the same time share its limits, and know of each other's destinations. */
   async #sharing<T>(job: TransferWorkJob, work: (deps: TransferDeps) => Promise<T>): Promise<T> {
     let share = this.#shares.get(job.id);
     if (share === undefined) {
       const throttle = new Throttle(new BandwidthLimit(), new CpuLimit(), this.#nodeThrottle);
-      share = { throttle, users: 0 };
+      const claims = new DestinationClaims();
+      const copied = this.#options.store.transfers.copied(job.id);
+      const ready = claims.restore(copied, rootsOf(job, this.#roots).destination);
+      share = { throttle, claims, ready, users: 0 };
       this.#shares.set(job.id, share);
     }
     share.users++;
     try {
+      await share.ready;
       // Before the first burst: what was asked at submission, or since.
       await this.#askLimits(job.id, job);
       return await work({
@@ -224,6 +232,7 @@ export class TransferAgent {
         bufferBytes: this.#options.bufferBytes,
         turns: this.#turns,
         throttle: share.throttle,
+        claims: share.claims,
         onOrders: ({ limits }) => this.#setLimits(job.id, limits),
       });
     } finally {

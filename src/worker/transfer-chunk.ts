@@ -6,6 +6,7 @@ import type { FileResult } from '../model/file-result.js';
 import { pathBytes } from '../model/pathname.js';
 import type { TransferOrders } from '../store/transfers.js';
 import type { ChunkFile, ChunkRun, TransferWorkJob, WorkStore } from '../store/work.js';
+import type { DestinationClaims } from './destination-claims.js';
 import { JobEnded } from './endings.js';
 import { OutcomeBatches } from './outcome-batches.js';
 import { FileTimeout, notBegun, type Roots, transferFile } from './transfer-file.js';
@@ -19,6 +20,8 @@ export interface TransferDeps {
   turns: FileTurns;
   /** Of the job, within the node's. */
   throttle: Throttle;
+  /** Of the job. */
+  claims: DestinationClaims;
   /** What the job asks, as it is heard. */
   onOrders: (orders: TransferOrders) => void;
 }
@@ -84,6 +87,7 @@ export async function runTransferChunk(
         verify: job.options.verify,
         bufferBytes: deps.bufferBytes,
         throttle: deps.throttle,
+        claims: deps.claims,
         progress,
       };
       let begun = false;

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { CopyError, type CopyErrorCode } from '../copy/copy-error.js';
 import { adoptAttempt, copyFile, discardAttempt } from '../copy/copy-file.js';
 import { compare, type SourceLook } from '../copy/look.js';
-import type { AllowedRoots } from '../copy/place.js';
+import type { AllowedRoots, Place } from '../copy/place.js';
 import type { Throttle } from '../copy/throttle.js';
 import { HandBack } from '../flush/engine.js';
 import type { FileError } from '../model/errors.js';
@@ -10,6 +10,7 @@ import { endedUntried, type FileResult } from '../model/file-result.js';
 import { pathBytes } from '../model/pathname.js';
 import type { Part } from '../store/transfers.js';
 import type { ChunkFile } from '../store/work.js';
+import type { DestinationClaims } from './destination-claims.js';
 import { JobEnded } from './endings.js';
 import type { TransferProgress } from './transfer-progress.js';
 
@@ -29,6 +30,7 @@ export interface FileTransfer {
   verify: boolean;
   bufferBytes: number;
   throttle: Throttle;
+  claims: DestinationClaims;
   progress: TransferProgress;
 }
 
@@ -138,11 +140,12 @@ interface Tried {
 }
 
 async function tryOnce(transfer: FileTransfer, told: Told, signal: AbortSignal): Promise<Tried> {
-  const { file, attempt, roots, verify, bufferBytes, throttle, progress } = transfer;
+  const { file, attempt, roots, verify, bufferBytes, throttle, claims, progress } = transfer;
   const source = pathBytes(file.path);
   const destination = pathBytes(file.destination ?? '');
   told.attempts++;
-  const request = { source, destination, roots, content: verify, bufferBytes };
+  const onPlace = (place: Place): Promise<void> => claims.claim(place, file.index);
+  const request = { source, destination, roots, content: verify, bufferBytes, onPlace };
   const look = await compare(request, throttle, signal);
   told.look = look;
   checkSize(file, look);
@@ -180,6 +183,7 @@ async function tryOnce(transfer: FileTransfer, told: Told, signal: AbortSignal):
       attemptId: attempt,
       verify: verify ? 'crc32' : 'size',
       bufferBytes,
+      onPlace,
     },
     throttle,
     signal,
