@@ -22,13 +22,15 @@ ENV NODE_ENV=production \
     WRITEBACK_HTTP_HOST=0.0.0.0 \
     WRITEBACK_HTTP_PORT=8080 \
     WRITEBACK_DATA_DIR=/var/lib/writeback \
+    WRITEBACK_HEALTH_SOCKET=/tmp/writeback-health.sock \
     WRITEBACK_WORKER_METRICS_HOST=0.0.0.0 \
     WRITEBACK_WORKER_METRICS_PORT=9464
 USER node
 VOLUME /var/lib/writeback
 # The API; /metrics and /healthz of a process with --role worker.
 EXPOSE 8080 9464
+# In every role, and whatever the API asks of those who connect: TLS, client certificates, credentials.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=20s \
-  CMD ["node", "-e", "const { WRITEBACK_HTTP_PORT: api, WRITEBACK_WORKER_METRICS_PORT: worker } = process.env; process.env.NODE_TLS_REJECT_UNAUTHORIZED = '0'; Promise.any([api, worker].flatMap((port) => ['http', 'https'].map(async (scheme) => { if (!(await fetch(`${scheme}://127.0.0.1:${port}/healthz`)).ok) throw port; }))).then(() => process.exit(0), () => process.exit(1))"]
+  CMD ["node", "/app/dist/main.js", "health"]
 ENTRYPOINT ["node", "/app/dist/main.js"]
 CMD ["serve"]

@@ -72,6 +72,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<RegisterCommand>>> = {
   'scr-transfer': async () => (await import('./cli/scr-transfer.js')).registerScrTransfer,
   simulate: async () => (await import('./cli/simulate.js')).registerSimulate,
   token: async () => (await import('./cli/token.js')).registerToken(tokenSettings),
+  health: async () => (await import('./cli/health.js')).registerHealth,
   doctor: async () => (await import('./cli/doctor.js')).registerDoctor(doctor),
   openapi: async () => (await import('./cli/openapi.js')).registerOpenapi(openApiYaml),
 };

@@ -5,6 +5,8 @@ import { printable } from '../model/text.js';
 import { CliError } from './cli-error.js';
 import {
   caFileOption,
+  certFileOption,
+  keyFileOption,
   positive,
   type ServiceOptions,
   tokenFileOption,
@@ -56,6 +58,8 @@ export function registerCaches(program: Command, context: CliContext): void {
     .addOption(urlOption())
     .addOption(tokenFileOption())
     .addOption(caFileOption())
+    .addOption(certFileOption())
+    .addOption(keyFileOption())
     .option('--json', 'print each cache as one line of JSON')
     .addHelpText('after', HELP)
     .action(async (options: CachesOptions) => {

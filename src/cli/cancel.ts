@@ -2,7 +2,9 @@ import type { Command } from 'commander';
 import { jobSchema } from '../model/job.js';
 import {
   caFileOption,
+  certFileOption,
   jobPath,
+  keyFileOption,
   type ServiceOptions,
   tokenFileOption,
   urlOption,
@@ -24,6 +26,8 @@ export function registerCancel(program: Command, context: CliContext): void {
     .addOption(urlOption())
     .addOption(tokenFileOption())
     .addOption(caFileOption())
+    .addOption(certFileOption())
+    .addOption(keyFileOption())
     .option('--json', 'print each job as one line of JSON')
     .addHelpText('after', '\nExample:\n  writeback cancel job_01m7ywb2v7xqs4dcvq4g8drfbz')
     .action(async (ids: string[], options: ServiceOptions & { json?: boolean }) => {

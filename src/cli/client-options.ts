@@ -3,7 +3,7 @@ import { Option } from 'commander';
 import { CliError } from './cli-error.js';
 import type { CliContext } from './context.js';
 import { EXIT } from './exit-codes.js';
-import { ServiceClient } from './service-client.js';
+import { ServiceClient, type ServiceCredentials } from './service-client.js';
 import { parseBytes, parseSeconds } from './text.js';
 
 /** Options that several client commands share, and what becomes of them. */
@@ -14,6 +14,8 @@ export interface ServiceOptions {
   url?: string;
   tokenFile?: string;
   caFile?: string;
+  certFile?: string;
+  keyFile?: string;
 }
 
 export function urlOption(): Option {
@@ -35,6 +37,17 @@ export function caFileOption(): Option {
   );
 }
 
+export function certFileOption(): Option {
+  return new Option(
+    '--cert-file <file>',
+    'PEM file of a certificate of our own, where the service wants one (default: $WRITEBACK_CERT_FILE)',
+  );
+}
+
+export function keyFileOption(): Option {
+  return new Option('--key-file <file>', 'PEM file of its private key (default: $WRITEBACK_KEY_FILE)');
+}
+
 /** Runs a command against the service; its connections end with it. */
 export async function withService<T>(
   context: CliContext,
@@ -45,6 +58,7 @@ export async function withService<T>(
   const client = new ServiceClient(url, context.version, context.signal, {
     token: await tokenFor(context, options),
     authorities: await contentOf(options.caFile ?? (context.env.WRITEBACK_CA_FILE || undefined), '--ca-file'),
+    certificate: await certificateFor(context, options),
   });
   try {
     return await run(client);
@@ -71,6 +85,18 @@ async function tokenFor({ env }: CliContext, options: ServiceOptions): Promise<s
     `The token ${file === undefined ? 'in WRITEBACK_TOKEN' : `in ${file}`} has a character that none has.`,
     EXIT.usage,
   );
+}
+
+/** @throws {CliError} usage */
+async function certificateFor(
+  { env }: CliContext,
+  { certFile, keyFile }: ServiceOptions,
+): Promise<ServiceCredentials['certificate']> {
+  const cert = await contentOf(certFile ?? (env.WRITEBACK_CERT_FILE || undefined), '--cert-file');
+  const key = await contentOf(keyFile ?? (env.WRITEBACK_KEY_FILE || undefined), '--key-file');
+  if (cert === null && key === null) return null;
+  if (cert !== null && key !== null) return { cert, key };
+  throw new CliError('A certificate needs its key: give both --cert-file and --key-file.', EXIT.usage);
 }
 
 async function contentOf(file: string | undefined, option: string): Promise<string | null> {

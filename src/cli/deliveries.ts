@@ -4,7 +4,9 @@ import { printable } from '../model/text.js';
 import { type Delivery, deliverySchema } from '../model/webhook.js';
 import {
   caFileOption,
+  certFileOption,
   jobPath,
+  keyFileOption,
   type ServiceOptions,
   tokenFileOption,
   urlOption,
@@ -38,6 +40,8 @@ export function registerDeliveries(program: Command, context: CliContext): void 
     .addOption(urlOption())
     .addOption(tokenFileOption())
     .addOption(caFileOption())
+    .addOption(certFileOption())
+    .addOption(keyFileOption())
     .option('--json', 'print each delivery as one line of JSON')
     .addHelpText('after', HELP)
     .action(async (id: string, options: DeliveriesOptions) => {

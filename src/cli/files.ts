@@ -7,8 +7,10 @@ import { FILE_STATES, type FileState } from '../model/words.js';
 import { CliError } from './cli-error.js';
 import {
   caFileOption,
+  certFileOption,
   choices,
   jobPath,
+  keyFileOption,
   type ServiceOptions,
   tokenFileOption,
   urlOption,
@@ -50,6 +52,8 @@ export function registerFiles(program: Command, context: CliContext): void {
     .addOption(urlOption())
     .addOption(tokenFileOption())
     .addOption(caFileOption())
+    .addOption(certFileOption())
+    .addOption(keyFileOption())
     .option('--json', 'print each file as one line of JSON')
     .addHelpText('after', HELP)
     .action(async (id: string, options: FilesOptions) => {

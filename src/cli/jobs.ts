@@ -5,9 +5,11 @@ import { JOB_KINDS, JOB_STATES, type JobState } from '../model/words.js';
 import { CliError } from './cli-error.js';
 import {
   caFileOption,
+  certFileOption,
   choice,
   choices,
   collect,
+  keyFileOption,
   type ServiceOptions,
   tokenFileOption,
   urlOption,
@@ -50,6 +52,8 @@ export function registerJobs(program: Command, context: CliContext): void {
     .addOption(urlOption())
     .addOption(tokenFileOption())
     .addOption(caFileOption())
+    .addOption(certFileOption())
+    .addOption(keyFileOption())
     .option('--json', 'print each job as one line of JSON')
     .addHelpText(
       'after',

@@ -3,6 +3,8 @@ import { type Node, nodeSchema } from '../model/node.js';
 import { bytesText, printable } from '../model/text.js';
 import {
   caFileOption,
+  certFileOption,
+  keyFileOption,
   type ServiceOptions,
   tokenFileOption,
   urlOption,
@@ -36,6 +38,8 @@ export function registerNodes(program: Command, context: CliContext): void {
     .addOption(urlOption())
     .addOption(tokenFileOption())
     .addOption(caFileOption())
+    .addOption(certFileOption())
+    .addOption(keyFileOption())
     .option('--json', 'print each node as one line of JSON')
     .addHelpText('after', HELP)
     .action(async (options: NodesOptions) => {

@@ -3,7 +3,9 @@ import { jobSchema } from '../model/job.js';
 import { filesText } from '../model/text.js';
 import {
   caFileOption,
+  certFileOption,
   jobPath,
+  keyFileOption,
   type ServiceOptions,
   seconds,
   tokenFileOption,
@@ -33,6 +35,8 @@ export function registerRetry(program: Command, context: CliContext): void {
     .addOption(urlOption())
     .addOption(tokenFileOption())
     .addOption(caFileOption())
+    .addOption(certFileOption())
+    .addOption(keyFileOption())
     .option('--json', 'print the new job as one line of JSON')
     .addHelpText('after', `\n${EXIT_HELP}\n\nExample:\n  writeback retry job_01m7ywb2v7xqs4dcvq4g8drfbz`)
     .action(async (id: string, options: RetryOptions) => {

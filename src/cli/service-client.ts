@@ -4,7 +4,8 @@ import {
   request as httpRequest,
   type IncomingMessage,
 } from 'node:http';
-import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import { type AgentOptions, Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import { createSecureContext } from 'node:tls';
 import { z } from 'zod';
 import { printable } from '../model/text.js';
 import { CliError } from './cli-error.js';
@@ -89,7 +90,11 @@ export interface ServiceCredentials {
   token: string | null;
   /** PEM, instead of the authorities that Node knows. */
   authorities: string | null;
+  /** Of our own, in PEM. */
+  certificate: { cert: string; key: string } | null;
 }
+
+const NO_CREDENTIALS: ServiceCredentials = { token: null, authorities: null, certificate: null };
 
 export class ServiceClient {
   /** Without user and password: for messages. */
@@ -105,7 +110,7 @@ export class ServiceClient {
     url: string,
     version: string,
     signal: AbortSignal,
-    { token, authorities }: ServiceCredentials = { token: null, authorities: null },
+    { token, authorities, certificate }: ServiceCredentials = NO_CREDENTIALS,
   ) {
     const base = URL.canParse(url) ? new URL(url) : null;
     if (!base || !/^https?:$/.test(base.protocol)) {
@@ -116,8 +121,9 @@ export class ServiceClient {
     this.#signal = signal;
     this.#userAgent = `writeback-cli/${version}`;
     this.#authorization = token === null ? {} : { authorization: `Bearer ${token}` };
-    const agent = { keepAlive: true, maxSockets: 16, ...(authorities !== null && { ca: authorities }) };
-    this.#agent = base.protocol === 'https:' ? new HttpsAgent(agent) : new HttpAgent(agent);
+    const agent = { keepAlive: true, maxSockets: 16 };
+    const tls = { ...(authorities !== null && { ca: authorities }), ...certificate };
+    this.#agent = base.protocol === 'https:' ? httpsAgent({ ...agent, ...tls }) : new HttpAgent(agent);
   }
 
   /**
@@ -343,9 +349,35 @@ const NETWORK_TEXT: Record<string, string> = {
   EHOSTUNREACH: 'no route to the host',
   ENETUNREACH: 'no route to the network',
   ETIMEDOUT: 'the connection timed out',
+  ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: 'it wants a certificate of yours (--cert-file and --key-file)',
+  // What TLS 1.2 says for the same.
+  ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE: 'TLS was refused; it may want a certificate of yours (--cert-file)',
+  ...Object.fromEntries(
+    [
+      'DEPTH_ZERO_SELF_SIGNED_CERT',
+      'SELF_SIGNED_CERT_IN_CHAIN',
+      'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+      'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+    ].map((code) => [code, 'no authority that is known here has signed its certificate (--ca-file)']),
+  ),
 };
 
 const NEVER_ARRIVED = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH']);
+
+/** @throws {CliError} usage, if the files of `tls` cannot be used */
+function httpsAgent(options: AgentOptions): HttpsAgent {
+  try {
+    createSecureContext(options);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new CliError(
+      `--ca-file, --cert-file and --key-file cannot be used together for TLS (${why}).`,
+      EXIT.usage,
+      { cause: error },
+    );
+  }
+  return new HttpsAgent(options);
+}
 
 function errorCode(error: unknown): string {
   return error instanceof Error && 'code' in error ? String(error.code) : '';

@@ -6,9 +6,11 @@ import { CliError } from './cli-error.js';
 import {
   bytes,
   caFileOption,
+  certFileOption,
   choice,
   choices,
   collect,
+  keyFileOption,
   percent,
   seconds,
   tokenFileOption,
@@ -94,6 +96,8 @@ export function registerSubmit(program: Command, context: CliContext): void {
     .addOption(urlOption())
     .addOption(tokenFileOption())
     .addOption(caFileOption())
+    .addOption(certFileOption())
+    .addOption(keyFileOption())
     .option('--json', 'print each job that ended as one line of JSON')
     .addHelpText('after', HELP)
     .action(async (files: string[], options: SubmitOptions) => {

@@ -1,6 +1,8 @@
 import type { Command } from 'commander';
 import {
   caFileOption,
+  certFileOption,
+  keyFileOption,
   type ServiceOptions,
   seconds,
   tokenFileOption,
@@ -35,6 +37,8 @@ export function registerWait(program: Command, context: CliContext): void {
     .addOption(urlOption())
     .addOption(tokenFileOption())
     .addOption(caFileOption())
+    .addOption(certFileOption())
+    .addOption(keyFileOption())
     .option('--json', 'print each job that ended as one line of JSON')
     .addHelpText('after', HELP)
     .action(async (ids: string[], options: WaitCommandOptions) => {

@@ -143,6 +143,10 @@ export const configSchema = z
       description:
         'Folder of the private Redis. Default: $STATE_DIRECTORY, else $XDG_DATA_HOME/writeback, else ~/.local/share/writeback, else /var/lib/writeback.',
     }),
+    healthSocket: file.nullable().default(null).meta({
+      description:
+        'Path of a unix socket on which a process of any role answers /healthz, for `writeback health`. Null: none.',
+    }),
     log: z
       .strictObject({
         level: z
@@ -209,6 +213,7 @@ export const ENVIRONMENT = {
   WRITEBACK_REDIS_FSYNC: { key: 'redis.fsync', kind: 'text' },
   WRITEBACK_REDIS_START_TIMEOUT_SECONDS: { key: 'redis.startTimeoutSeconds', kind: 'number' },
   WRITEBACK_DATA_DIR: { key: 'dataDir', kind: 'text' },
+  WRITEBACK_HEALTH_SOCKET: { key: 'healthSocket', kind: 'text' },
   WRITEBACK_LOG_LEVEL: { key: 'log.level', kind: 'text' },
   WRITEBACK_TRACING_ENDPOINT: { key: 'tracing.endpoint', kind: 'text' },
   WRITEBACK_TRACING_SAMPLE_RATIO: { key: 'tracing.sampleRatio', kind: 'number' },
@@ -243,4 +248,6 @@ export const OTHER_VARIABLES = [
   'WRITEBACK_TOKEN',
   'WRITEBACK_TOKEN_FILE',
   'WRITEBACK_CA_FILE',
+  'WRITEBACK_CERT_FILE',
+  'WRITEBACK_KEY_FILE',
 ];

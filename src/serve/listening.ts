@@ -23,6 +23,18 @@ export function listenError(
   return new Error(`${host} port ${port} ${why}.`, { cause: error });
 }
 
+/** The same of a unix socket. */
+export function socketError(error: unknown, path: string): Error {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  const why =
+    code === 'EADDRINUSE'
+      ? 'is the socket of another process, or a file. Give each process its own'
+      : code === 'EACCES' || code === 'ENOENT' || code === 'EROFS'
+        ? 'cannot be made: its folder must be there, and be writable for this user'
+        : `cannot be listened on (${error instanceof Error ? error.message : String(error)})`;
+  return new Error(`healthSocket: ${path} ${why} (healthSocket, WRITEBACK_HEALTH_SOCKET).`, { cause: error });
+}
+
 /** An address that a browser on this machine can open. */
 export function urlOf({ address, family, port }: AddressInfo, scheme: 'http' | 'https'): string {
   if (address === '0.0.0.0') return `${scheme}://127.0.0.1:${port}`;

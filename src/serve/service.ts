@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import type { Server as TlsServer } from 'node:tls';
 import { fileURLToPath } from 'node:url';
 import type { Logger } from 'pino';
@@ -10,7 +10,7 @@ import { buildApp } from '../api/app.js';
 import { type DashboardFile, readDashboard } from '../api/dashboard.js';
 import { Targets } from '../api/target.js';
 import type { Config } from '../config/schema.js';
-import { listenForScrapes } from '../metrics/listener.js';
+import { listenForHealth, listenForScrapes } from '../metrics/listener.js';
 import { ServiceMetrics } from '../metrics/service-metrics.js';
 import type { Role } from '../model/words.js';
 import type { RedisTarget } from '../store/connect.js';
@@ -29,7 +29,7 @@ import { Deliverer } from '../webhook/deliverer.js';
 import { TransferAgent } from '../worker/transfer-agent.js';
 import { FlushWorker } from '../worker/worker.js';
 import { ClosingPhases } from './closing-phases.js';
-import { listenError, requireCredentials, urlOf } from './listening.js';
+import { listenError, requireCredentials, socketError, urlOf } from './listening.js';
 import { type ConfigChanges, configChanges } from './reconfiguration.js';
 
 export interface ServeSettings {
@@ -114,6 +114,7 @@ class RunningService implements Service {
   #gauges: GaugeReader | null = null;
   #metrics: ServiceMetrics | null = null;
   #scrapes: Server | null = null;
+  #health: Server | null = null;
   #tracing: Tracing | null = null;
   #deliveryStore: DeliveryStore | null = null;
   #deliverer: Deliverer | null = null;
@@ -161,6 +162,7 @@ class RunningService implements Service {
     } else {
       await this.#startScrapes();
     }
+    await this.#startHealth();
   }
 
   reconfigure(config: Config): ConfigChanges {
@@ -311,6 +313,18 @@ class RunningService implements Service {
     this.metricsUrl = urlOf(this.#scrapes.address() as AddressInfo, 'http');
   }
 
+  /** Last of all, too. */
+  async #startHealth(): Promise<void> {
+    const { config, version } = this.#settings;
+    const path = config.healthSocket;
+    if (path === null) return;
+    try {
+      this.#health = await listenForHealth({ path, version });
+    } catch (error) {
+      throw socketError(error, path);
+    }
+  }
+
   async #startApi(store: JobStore): Promise<void> {
     const { config, version, log } = this.#settings;
     this.#jobStore = store;
@@ -340,6 +354,9 @@ class RunningService implements Service {
       throw listenError(error, http);
     }
     this.#tls?.renewFor(app.server as unknown as TlsServer);
+    app.server.on('tlsClientError', (error: NodeJS.ErrnoException, socket: Socket) => {
+      log.info({ code: error.code, remoteAddress: socket.remoteAddress }, 'a client was refused by TLS');
+    });
     this.url = urlOf(app.server.address() as AddressInfo, this.#tls === null ? 'http' : 'https');
   }
 
@@ -358,6 +375,8 @@ class RunningService implements Service {
       // To the last it is told how the end goes.
       this.#scrapes?.close();
       this.#scrapes?.closeAllConnections();
+      this.#health?.close();
+      this.#health?.closeAllConnections();
       this.#gauges?.close();
       await Promise.all([
         this.#sweeper?.close(),

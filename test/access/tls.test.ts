@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { execFile, spawnSync } from 'node:child_process';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { Agent, createServer, get } from 'node:https';
 import type { AddressInfo } from 'node:net';
@@ -7,27 +6,17 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { connect, type TLSSocket } from 'node:tls';
-import { promisify } from 'node:util';
 import { openTls } from '../../src/access/tls.js';
+import { NO_OPENSSL, selfSigned } from '../support/certificates.js';
 import { until } from '../support/until.js';
 
-const SKIP =
-  spawnSync('openssl', ['version']).status !== 0
-    ? 'there is no openssl command to make a certificate with'
-    : false;
-
 async function makeCertificate(folder: string, name: string): Promise<{ cert: string; key: string }> {
-  const paths = { cert: join(folder, `${name}.crt`), key: join(folder, `${name}.key`) };
-  await promisify(execFile)('openssl', [
-    ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'],
-    ...['-subj', `/CN=${name}`, '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1'],
-    ...['-keyout', paths.key, '-out', paths.cert],
-  ]);
-  return { cert: await readFile(paths.cert, 'utf8'), key: await readFile(paths.key, 'utf8') };
+  const { certFile, keyFile } = await selfSigned(folder, name);
+  return { cert: await readFile(certFile, 'utf8'), key: await readFile(keyFile, 'utf8') };
 }
 
 test('a renewed certificate is used for new connections, and those that are there stay', {
-  skip: SKIP,
+  skip: NO_OPENSSL,
 }, async () => {
   const folder = await mkdtemp(join(tmpdir(), 'writeback-tls-'));
   const [first, second] = [await makeCertificate(folder, 'first'), await makeCertificate(folder, 'second')];

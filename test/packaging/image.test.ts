@@ -1,9 +1,5 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
 import { parseDocument } from 'yaml';
 import { loadConfig, unknownVariables } from '../../src/config/load.js';
@@ -51,26 +47,12 @@ test('the environment of the image is one that the service knows, and its ports 
   assert.deepEqual(JSON.parse(argumentsOf('CMD')[0] ?? ''), ['serve']);
 });
 
-test('the health check is well while the API or a worker answers, and else not', async (t) => {
+test('the health check asks the process that the image starts, by its own socket', () => {
   const [line = ''] = argumentsOf('HEALTHCHECK');
-  const [, ...args] = JSON.parse(line.slice(line.indexOf('['))) as string[];
-  let status = 200;
-  const server = createServer((_request, response) => response.writeHead(status).end());
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.after(() => server.close());
-  const { port } = server.address() as AddressInfo;
-  const check = async (api: number, worker: number): Promise<unknown> => {
-    const env = { WRITEBACK_HTTP_PORT: String(api), WRITEBACK_WORKER_METRICS_PORT: String(worker) };
-    const [code] = await once(spawn(process.execPath, args, { env, stdio: 'ignore' }), 'exit');
-    return code;
-  };
-  // Nothing listens on port 9 of this machine: discard(9) is a service of another age.
-  assert.equal(await check(port, 9), 0);
-  assert.equal(await check(9, port), 0);
-  assert.equal(await check(9, 9), 1);
-  status = 503;
-  assert.equal(await check(port, 9), 1);
+  const command = JSON.parse(line.slice(line.indexOf('['))) as string[];
+  // What it answers while a service runs, with TLS and client certificates too: test/e2e/client-certificates.test.ts.
+  assert.deepEqual(command, [...(JSON.parse(argumentsOf('ENTRYPOINT')[0] ?? '') as string[]), 'health']);
+  assert.ok(environment.WRITEBACK_HEALTH_SOCKET?.startsWith('/tmp/'), 'writable for the user of the image');
 });
 
 interface Service {
