@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import type { Redis } from 'ioredis';
+import { type NewToken, newToken } from '../src/access/token.js';
 import type { Job } from '../src/model/job.js';
 import type { Dialect } from '../src/model/words.js';
 import { startRedis } from '../test/support/redis.js';
@@ -33,6 +34,8 @@ export interface JobRound {
 /** API, worker, Redis and a client that polls, each a process. */
 export interface BenchService {
   readonly url: string;
+  /** A credential for each of its principals; with none, nobody needs one. */
+  readonly tokens: readonly string[];
   /** Sends a list of so many files and waits for the end of the job. */
   run(files: number): Promise<JobRound>;
   /** Seconds of processor time so far. */
@@ -46,6 +49,7 @@ export async function startBenchService(
   { exportPath, ports }: { exportPath: string; ports: SimulatedPorts },
   inFlight: number,
   dialect: Dialect = 'rfc1813',
+  principals: readonly string[] = [],
 ): Promise<BenchService> {
   const folder = await mkdtemp(join(tmpdir(), 'writeback-bench-'));
   const redis = await startRedis({ durable: true });
@@ -62,7 +66,10 @@ export async function startBenchService(
   };
   try {
     const configFile = join(folder, 'config.yaml');
-    await writeFile(configFile, configuration(redis.url, ports, inFlight, dialect));
+    const tokensFile = join(folder, 'tokens.json');
+    const tokens = principals.map((principal) => ({ principal, ...newToken() }));
+    await writeFile(tokensFile, tokensFileOf(tokens));
+    await writeFile(configFile, configuration(redis.url, ports, inFlight, dialect, principals, tokensFile));
     const serve = (role: string) =>
       started(
         startProgram(['serve', '--role', role, '--config', configFile], { WRITEBACK_LOG_LEVEL: 'warn' }),
@@ -79,6 +86,7 @@ export async function startBenchService(
     };
     return {
       url,
+      tokens: tokens.map(({ token }) => token),
       async run(files) {
         const begin = performance.now();
         const { id } = await post(`${url}/v1/flushes?cache=bench&export=${exportPath}`, files);
@@ -112,10 +120,22 @@ export async function startBenchService(
   }
 }
 
-function configuration(redisUrl: string, ports: SimulatedPorts, inFlight: number, dialect: Dialect): string {
+function configuration(
+  redisUrl: string,
+  ports: SimulatedPorts,
+  inFlight: number,
+  dialect: Dialect,
+  principals: readonly string[],
+  tokensFile: string,
+): string {
+  const access = {
+    tokensFile,
+    principals: principals.map((name) => ({ name, caches: [{ name: 'bench' }] })),
+  };
   return JSON.stringify({
     http: { port: 0 },
     redis: { url: redisUrl, keyPrefix: PREFIX },
+    ...(principals.length > 0 && { access }),
     caches: [
       {
         name: 'bench',
@@ -126,6 +146,15 @@ function configuration(redisUrl: string, ports: SimulatedPorts, inFlight: number
       },
     ],
   });
+}
+
+function tokensFileOf(tokens: readonly ({ principal: string } & NewToken)[]): string {
+  const entries = tokens.map(({ principal, id, digest }) => ({
+    ...{ id, digest, principal, description: '' },
+    createdAt: new Date().toISOString(),
+    expiresAt: null,
+  }));
+  return JSON.stringify({ version: 1, tokens: entries });
 }
 
 /** The list in blocks of some 64 KiB, as a client would send it. */
@@ -140,11 +169,16 @@ function* listBlocks(files: number, first: number): Generator<Uint8Array> {
   }
 }
 
+/** Of a request with that credential, if there is one. */
+export function headersOf(token: string | undefined): Record<string, string> {
+  return token === undefined ? {} : { authorization: `Bearer ${token}` };
+}
+
 /** @param first the number of the first file */
-export async function post(url: string, files: number, first = 0): Promise<Job> {
+export async function post(url: string, files: number, first = 0, token?: string): Promise<Job> {
   const posted = await fetch(url, {
     method: 'POST',
-    headers: { 'content-type': 'text/plain' },
+    headers: { 'content-type': 'text/plain', ...headersOf(token) },
     body: ReadableStream.from(listBlocks(files, first)),
     duplex: 'half',
   } as RequestInit);
@@ -153,10 +187,12 @@ export async function post(url: string, files: number, first = 0): Promise<Job> 
 }
 
 /** Asked with a long poll, which tells the end at once and meanwhile costs next to nothing. */
-export async function untilEnd(url: string): Promise<Job> {
+export async function untilEnd(url: string, token?: string): Promise<Job> {
   const giveUpAt = performance.now() + JOB_TIMEOUT_MS;
   while (performance.now() < giveUpAt) {
-    const answer = await fetch(`${url}?until=terminal`, { headers: { prefer: 'wait=20' } });
+    const answer = await fetch(`${url}?until=terminal`, {
+      headers: { prefer: 'wait=20', ...headersOf(token) },
+    });
     const job = (await answer.json()) as Job;
     if (job.finishedAt !== null) return job;
   }

@@ -2,6 +2,8 @@ import { Alarm, type TimerWheel } from './timer-wheel.js';
 
 /** A file that wants to begin its flush. */
 export interface Candidate {
+  /** Whose file it is: those who wait take turns. */
+  readonly run: object;
   /** It has a slot now, and must give it back with `leave`. */
   admitted(): void;
 }
@@ -20,15 +22,18 @@ const SOURCE_RETRY_MS = 1000;
 const BURST_SECONDS = 0.25;
 
 /**
- * Lets flushes begin: as many at a time as there are slots, and no more per second than allowed, first come first
- * served over all runs of a session. Both limits may change at any time; lowering them ends nothing that has begun.
+ * Lets flushes begin: as many at a time as there are slots, and no more per second than allowed. The runs of a session
+ * take turns, a file each, so that who has many files waiting does not keep who has few; within a run it is first come
+ * first served. Both limits may change at any time; lowering them ends nothing that has begun.
  */
 export class Admission extends Alarm {
   outstanding = 0;
   maxOutstanding = 0;
   readonly #wheel: TimerWheel;
   #source: StartSource | null;
-  readonly #waiting = new Set<Candidate>();
+  /** By run; the one whose turn it is stands first. None is empty. */
+  readonly #queues = new Map<object, Set<Candidate>>();
+  #waiting = 0;
   #slots: number;
   #perSecond: number | null;
   /** Starts that may be used now. */
@@ -73,29 +78,35 @@ export class Admission extends Alarm {
   }
 
   get waiting(): number {
-    return this.#waiting.size;
+    return this.#waiting;
   }
 
   /** True: it has a slot, and `admitted` is not called. False: it waits for `admitted`. */
   enter(candidate: Candidate): boolean {
-    if (this.#waiting.size === 0 && this.outstanding < this.#slots && this.#takeStart()) {
+    if (this.#waiting === 0 && this.outstanding < this.#slots && this.#takeStart()) {
       this.#occupy();
       return true;
     }
-    this.#waiting.add(candidate);
+    const queue = this.#queues.get(candidate.run);
+    if (queue === undefined) this.#queues.set(candidate.run, new Set([candidate]));
+    else queue.add(candidate);
+    this.#waiting++;
     this.#admit();
     return false;
   }
 
   /** It no longer waits. */
   withdraw(candidate: Candidate): void {
-    this.#waiting.delete(candidate);
-    if (this.#waiting.size === 0) this.#wheel.clear(this);
+    const queue = this.#queues.get(candidate.run);
+    if (!queue?.delete(candidate)) return;
+    this.#waiting--;
+    if (queue.size === 0) this.#queues.delete(candidate.run);
+    if (this.#waiting === 0) this.#wheel.clear(this);
   }
 
   leave(): void {
     this.outstanding--;
-    if (this.#waiting.size > 0) this.#admit();
+    if (this.#waiting > 0) this.#admit();
   }
 
   override ring(): void {
@@ -108,17 +119,29 @@ export class Admission extends Alarm {
   }
 
   #admit(): void {
-    for (const candidate of this.#waiting) {
+    while (this.#waiting > 0) {
       if (this.outstanding >= this.#slots) return;
       if (!this.#takeStart()) {
         this.#waitForStarts();
         return;
       }
-      this.#waiting.delete(candidate);
+      const next = this.#next();
       this.#occupy();
-      candidate.admitted();
+      next.admitted();
     }
     this.#wheel.clear(this);
+  }
+
+  /** Takes the one whose turn it is; its run is last now. */
+  #next(): Candidate {
+    const [run, queue] = this.#queues.entries().next().value as [object, Set<Candidate>];
+    const candidate = queue.values().next().value as Candidate;
+    queue.delete(candidate);
+    this.#waiting--;
+    // One that is alone stays where it is: this runs for each file.
+    if (queue.size === 0 || this.#queues.size > 1) this.#queues.delete(run);
+    if (queue.size > 0) this.#queues.set(run, queue);
+    return candidate;
   }
 
   #takeStart(): boolean {
@@ -148,18 +171,18 @@ export class Admission extends Alarm {
     }
     if (this.#asking || this.dueTick >= 0) return;
     this.#asking = true;
-    const wanted = Math.min(this.#waiting.size, this.#slots - this.outstanding);
+    const wanted = Math.min(this.#waiting, this.#slots - this.outstanding);
     this.#source(wanted).then(
       ({ granted, waitMs }) => {
         this.#asking = false;
         this.#starts += granted;
-        if (this.#waiting.size === 0) return;
+        if (this.#waiting === 0) return;
         if (granted === 0) this.#wheel.set(this, Math.max(1, waitMs));
         else this.#admit();
       },
       () => {
         this.#asking = false;
-        if (this.#waiting.size > 0) this.#wheel.set(this, SOURCE_RETRY_MS);
+        if (this.#waiting > 0) this.#wheel.set(this, SOURCE_RETRY_MS);
       },
     );
   }

@@ -46,13 +46,15 @@ const WATCH_MS = 250;
 
 /**
  * Flushes files of one export; outcomes come as files end, in no order. Every file that goes in comes out exactly
- * once, except after an abort with `HandBack` and a TargetDownError.
+ * once, except after `leave`, an abort with `HandBack` and a TargetDownError.
  *
  * `files` is read lazily: no more than are being worked on and `AHEAD` are taken up, and fewer if outcomes are not
  * taken. After an abort, the job's deadline or a refusal of the whole target it is read to its end and what comes
  * is ended at once; an input that can stall has to end by itself then.
  *
  * A file's clock (`fileTimeoutMs`, `durationMs`) does not run while it waits for a slot or for the rate.
+ *
+ * After `leave` no more flushes begin; those under way end, and the other files get no outcome.
  *
  * Iterate it once; ending the iteration early gives up what is unfinished.
  * @throws {TargetDownError} from the iteration; also whatever `files` throws, once the files before it have ended
@@ -150,8 +152,11 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FileResult>, Sessi
     this.#session.join(this);
     if (this.#signal.aborted) this.#onAbort();
     else this.#signal.addEventListener('abort', this.#onAbort);
-    const { deadlineAt } = this.#options;
+    const { deadlineAt, leave } = this.#options;
     // What was over before it began would leave its alarm behind, and keep the process alive for as long.
+    if (this.#finished) return;
+    if (leave?.aborted) this.#onLeave();
+    else leave?.addEventListener('abort', this.#onLeave);
     if (this.#finished || deadlineAt === null) return;
     if (deadlineAt <= this.#startedAt) this.#endAll(PAST_DEADLINE);
     else this.#setAlarm(deadlineAt);
@@ -191,6 +196,7 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FileResult>, Sessi
     }
     const deadlineAt = this.#deadline(now);
     const run = {
+      self: this,
       startedAt: this.#startedAt,
       signal: this.#calls.signal,
       clock: this.#taken,
@@ -389,12 +395,22 @@ class FlushRun extends Alarm implements AsyncIterableIterator<FileResult>, Sessi
     this.#session.wheel.clear(this);
     this.#session.part(this);
     this.#signal.removeEventListener('abort', this.#onAbort);
+    this.#options.leave?.removeEventListener('abort', this.#onLeave);
     this.#outcomes.end(this.#error);
   }
 
   readonly #onAbort = () => {
     if (this.#signal.reason instanceof HandBack) this.#stop(null);
     else this.#endAll(CANCELED);
+  };
+
+  readonly #onLeave = () => {
+    // Those that wait first: a slot that becomes free must not go to one of them. A fault may keep a file here for as
+    // long as its deadline allows.
+    for (const task of [...this.#waiting, ...this.#taken, ...this.#begun])
+      if (!task.hasSlot || task.activity === 'backing-off') task.end();
+    this.#input.giveUp();
+    this.#settle();
   };
 
   // Time.

@@ -19,6 +19,7 @@ export class FileTask extends Alarm implements Candidate, DrivenFile, Walk {
   /** Relative to the export. */
   readonly path: string;
   readonly session: FlushSession;
+  readonly run: object;
   /** Of every call for it; `deadlineAt` is the file's own deadline. */
   readonly limit: { deadlineAt: number; signal: AbortSignal };
   readonly #runStartedAt: number;
@@ -58,7 +59,7 @@ export class FileTask extends Alarm implements Candidate, DrivenFile, Walk {
     file: FlushFile,
     path: string,
     session: FlushSession,
-    run: { startedAt: number; signal: AbortSignal; clock: Set<FileTask>; begunBefore: boolean },
+    run: { self: object; startedAt: number; signal: AbortSignal; clock: Set<FileTask>; begunBefore: boolean },
     deadlineAt: number,
     now: number,
   ) {
@@ -66,6 +67,7 @@ export class FileTask extends Alarm implements Candidate, DrivenFile, Walk {
     this.file = file;
     this.path = path;
     this.session = session;
+    this.run = run.self;
     this.limit = { deadlineAt, signal: run.signal };
     this.#runStartedAt = run.startedAt;
     this.clock = run.clock;

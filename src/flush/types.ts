@@ -43,6 +43,8 @@ export interface FlushOptions {
    * to it; that the paths themselves lie in them is for the caller to see to. Absent: anywhere in the export.
    */
   confinedTo?: readonly string[];
+  /** Aborted: the other files are wanted back as soon as what is under way has ended. */
+  leave?: AbortSignal;
   /** An earlier run may have begun flushes of these files: none is told to have been clean already. */
   begunBefore?: boolean;
 }

@@ -2,12 +2,14 @@ import { Queue } from 'bullmq';
 import { isTerminalJobState, type JobState } from '../model/words.js';
 import { type Commands, isUnavailable } from './commands.js';
 import { chunkItemId, deliveryItemId, directoryItemId, WEBHOOK_QUEUE } from './keys.js';
-import type { DeliveryItem, WorkItem } from './work.js';
+import type { DeliveryItem, NextItem, WorkItem } from './work.js';
 
 /** BullMQ's largest priority. Chunks behind it share a place. */
 const LAST_PRIORITY = 2 ** 21 - 1;
 /** Per round trip, which is one transaction: some 5 ms of Redis, for which everybody else waits. */
 const ITEMS_PER_CALL = 100;
+/** BullMQ's score of an item is its priority times this, and what tells the order of arrival. */
+const SCORE_OF_PRIORITY = 2 ** 32;
 /** Queues kept open; one is an object without a connection of its own. */
 const OPEN_QUEUES = 512;
 /** BullMQ logs every event of a queue into a stream that nobody here reads. */
@@ -95,6 +97,17 @@ export class Queues {
         }),
       ),
     );
+  }
+
+  /** Whose the item is that is next, and its priority; null: nothing waits. */
+  async next(queueName: string): Promise<NextItem | null> {
+    const key = this.#commands.keys.bullPrioritized(queueName);
+    const [item, score] = await this.#commands.redis.zrange(key, '0', '0', 'WITHSCORES');
+    if (item === undefined || score === undefined) return null;
+    return {
+      jobId: item.slice(0, item.lastIndexOf('-')),
+      priority: Math.floor(Number(score) / SCORE_OF_PRIORITY),
+    };
   }
 
   /** @param again also if it waits for its pause: then it does not any more */

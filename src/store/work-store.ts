@@ -34,6 +34,7 @@ import type {
   HoldReason,
   NamedFile,
   NewFile,
+  NextItem,
   QueueEntry,
   RecordReply,
   Slots,
@@ -289,6 +290,10 @@ class RedisWorkStore implements WorkStore {
   async setStatusDetail(jobId: string, detail: string | null): Promise<void> {
     const queue = await this.#queueOf(jobId);
     if (queue !== null) await this.#commands.onJob('wbSetDetail', jobId, queue, detail ?? '');
+  }
+
+  nextItem(queue: string): Promise<NextItem | null> {
+    return this.#queues.next(queue);
   }
 
   async leaseSlots(

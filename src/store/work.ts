@@ -12,6 +12,13 @@ import type { DirectoryRequest, FlushTarget, JobOrigin, TransferTarget } from '.
 /** The data of a BullMQ job: a chunk of files, or a directory to expand (its index in the job's request). */
 export type WorkItem = { jobId: string; chunk: number } | { jobId: string; directory: number };
 
+/** The item of a queue that is taken next. */
+export interface NextItem {
+  jobId: string;
+  /** The lowest is taken first. */
+  priority: number;
+}
+
 /** The data of a BullMQ job of the queue of webhooks: whose webhook is to be told, and of what. */
 export interface DeliveryItem {
   jobId: string;
@@ -166,6 +173,8 @@ export interface WorkStore {
    */
   watchEndings(onEnd: (jobId: string, why: 'canceled' | 'expired') => void): () => void;
 
+  /** Null: nothing waits in the queue. */
+  nextItem(queue: string): Promise<NextItem | null>;
   /** Marks the unfinished files of a chunk active. Null: the job is gone or has ended, there is nothing to do. */
   beginChunk<Job extends WorkJob = WorkJob>(jobId: string, chunk: number): Promise<ChunkRun<Job> | null>;
   /** Counts what ended, exactly once per file however often it is called. At most 512 results, all of this chunk. */

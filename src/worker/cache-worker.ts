@@ -228,7 +228,7 @@ export class CacheWorker {
     const config = this.#configFor(run.job);
     const shared = await this.#sessions.acquire(run.job, config);
     try {
-      const done = await runChunk(run, item.abort, {
+      const done = await runChunk(run, item, {
         store,
         slots: this.#slots,
         shared,
@@ -265,8 +265,9 @@ export class CacheWorker {
     const config = this.#configFor(run.job);
     const shared = await this.#sessions.acquire(run.job, config);
     try {
+      const signal = AbortSignal.any([item.abort.signal, item.leave.signal]);
       const seats = this.#seats;
-      await runExpansion(run, item.abort.signal, { store, shared, holdAfterMs, listed: this.#listed, seats });
+      await runExpansion(run, signal, { store, shared, holdAfterMs, listed: this.#listed, seats });
       this.#answered(shared);
       return 'done';
     } catch (error) {

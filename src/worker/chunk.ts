@@ -6,6 +6,7 @@ import { heldSince } from '../store/waiting.js';
 import type { ChunkRun, FlushWork, HoldReason, RecordReply, WorkStore } from '../store/work.js';
 import { ChunkSpans } from './chunk-spans.js';
 import { JobEnded } from './endings.js';
+import type { ActiveItem } from './item-queue.js';
 import type { ListedFiles } from './listed-files.js';
 import { OutcomeBatches } from './outcome-batches.js';
 import type { SharedSession } from './sessions.js';
@@ -43,19 +44,20 @@ export function flushOptions(job: FlushWork, holdAfterMs: number): FlushOptions 
 
 /**
  * Flushes the files of a chunk that have not ended, and stores what became of each.
- * @param abort its owner's: aborted with HandBack, the unfinished files go back to the store; aborted with JobEnded,
- *   they end. Aborted here when the store says that the job has ended, or takes no more.
+ * @param item its owner's. `abort`: aborted with HandBack, the unfinished files go back to the store; aborted with
+ *   JobEnded, they end; aborted here when the store says that the job has ended, or takes no more. `leave`: aborted,
+ *   the files that have not begun go back to the store when the others have ended.
  * @returns true if every file has ended; false if the chunk was given back and has to run again
  * @throws {TargetDownError} after the unfinished files were given back; whatever the store throws
  */
 export async function runChunk(
   run: ChunkRun<FlushWork>,
-  abort: AbortController,
+  item: Pick<ActiveItem, 'abort' | 'leave'>,
   deps: ChunkDeps,
 ): Promise<boolean> {
   const spans = new ChunkSpans(run, () => deps.shared.session.counters());
   try {
-    const done = await flushChunk(run, abort, deps, spans);
+    const done = await flushChunk(run, item, deps, spans);
     spans.end(done);
     return done;
   } catch (error) {
@@ -66,7 +68,7 @@ export async function runChunk(
 
 async function flushChunk(
   run: ChunkRun<FlushWork>,
-  abort: AbortController,
+  { abort, leave }: Pick<ActiveItem, 'abort' | 'leave'>,
   deps: ChunkDeps,
   spans: ChunkSpans,
 ): Promise<boolean> {
@@ -90,7 +92,8 @@ async function flushChunk(
   await shared.turns.take(unfinished);
   try {
     // Who had the chunk before may have begun flushes that nobody saw the end of.
-    const options = { ...flushOptions(run.job, deps.holdAfterMs), begunBefore: run.run > 1 };
+    const begunBefore = run.run > 1;
+    const options = { ...flushOptions(run.job, deps.holdAfterMs), begunBefore, leave: leave.signal };
     const begunAt = Date.now();
     const files = run.files.map(({ index, path }) => ({
       index,

@@ -14,10 +14,16 @@ export interface ActiveItem {
   stalls: number;
   /** Aborted with JobEnded, or with HandBack: it is to go back to the queue. */
   abort: AbortController;
+  /** Aborted when it keeps another job's item waiting: what of it has not begun is to go back to the queue. */
+  leave: AbortController;
+  /** The lowest is taken first. */
+  priority: number;
+  /** performance.now() */
+  takenAt: number;
 }
 
 export interface ItemQueueOptions extends Omit<QueueWorkerOptions, 'bullPrefix' | 'canBeHeld'> {
-  store: Pick<WorkStore, 'bullPrefix'>;
+  store: Pick<WorkStore, 'bullPrefix' | 'nextItem'>;
   /** An item whose worker died more often is given up, by `work`. */
   maxStalls: number;
   log: Logger;
@@ -33,6 +39,8 @@ export const OTHERS_PAUSE_MS = 300;
 /** An item that saw its worker die this often may be the cause. */
 const SUSPECT_STALLS = 2;
 const SUSPECT_SPREAD_MS = 5000;
+/** How often it is looked at whether an item in hand keeps another job's waiting. One that was taken since then does not. */
+const LOOK_AHEAD_MS = 1000;
 
 /** Takes items from one BullMQ queue and gives back what this process may not or can not go on with. */
 export class ItemQueue {
@@ -40,6 +48,7 @@ export class ItemQueue {
   readonly #bull: Worker<WorkItem>;
   readonly #items = new Set<ActiveItem>();
   readonly #whenEmpty: (() => void)[] = [];
+  readonly #lookAhead: NodeJS.Timeout;
   #draining = false;
 
   constructor(options: ItemQueueOptions) {
@@ -60,6 +69,7 @@ export class ItemQueue {
         if (itemIds.includes(item.itemId)) item.abort.abort(new HandBack('its lock was lost'));
       }
     });
+    this.#lookAhead = setInterval(() => void this.#makeRoom(), LOOK_AHEAD_MS).unref();
   }
 
   get items(): ReadonlySet<ActiveItem> {
@@ -78,6 +88,7 @@ export class ItemQueue {
   /** Takes no more items; those in hand go on. Waits for Redis, never rejects. */
   async stopTaking(): Promise<void> {
     this.#draining = true;
+    clearInterval(this.#lookAhead);
     await this.#bull.pause(true).catch((error: unknown) => this.#options.log.warn({ err: error }, 'queue'));
   }
 
@@ -93,8 +104,37 @@ export class ItemQueue {
   /** Waits for Redis: its caller has a deadline. Never rejects. */
   async close(): Promise<void> {
     this.#draining = true;
+    clearInterval(this.#lookAhead);
     this.handBackAll();
     await this.#bull.close().catch((error: unknown) => this.#options.log.warn({ err: error }, 'queue'));
+  }
+
+  /**
+   * With slow files an item is in hand for minutes, and all places may be taken by one job. If an item of another job
+   * comes before what is in hand, the last of that leaves; one at each look, so that it is no more than need be.
+   */
+  async #makeRoom(): Promise<void> {
+    const { store, queue, concurrency, log } = this.#options;
+    if (this.#items.size < concurrency) return;
+    try {
+      const next = await store.nextItem(queue);
+      if (next === null || this.#items.size < concurrency) return;
+      const since = performance.now() - LOOK_AHEAD_MS;
+      let last: ActiveItem | null = null;
+      for (const item of this.#items) {
+        if (item.jobId === next.jobId || item.priority <= next.priority) continue;
+        if (item.takenAt > since || item.leave.signal.aborted) continue;
+        if (last === null || item.priority > last.priority) last = item;
+      }
+      if (last === null) return;
+      log.debug(
+        { job: last.jobId, item: last.itemId, for: next.jobId },
+        'an item makes room for another job',
+      );
+      last.leave.abort(new HandBack('another job comes before it'));
+    } catch (error) {
+      log.debug({ err: error }, 'looking what is next in the queue');
+    }
   }
 
   async #process(job: Job<WorkItem>, token: string | undefined): Promise<void> {
@@ -112,6 +152,9 @@ export class ItemQueue {
       data: job.data,
       stalls,
       abort: new AbortController(),
+      leave: new AbortController(),
+      priority: job.priority,
+      takenAt: performance.now(),
     };
     this.#items.add(item);
     try {

@@ -152,6 +152,9 @@ export class TransferAgent {
   }
 
   async #chunk(item: ActiveItem, jobId: string, chunk: number): Promise<boolean> {
+    const { leave, abort } = item;
+    // What has begun as well: it goes on behind what is durable.
+    leave.signal.addEventListener('abort', () => abort.abort(leave.signal.reason));
     const { store, maxStalls } = this.#options;
     // What an SCR transfer file lists is for the one that drives it.
     if (await store.transfers.drivesScr(jobId)) return true;

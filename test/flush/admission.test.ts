@@ -6,7 +6,9 @@ import { until } from '../support/until.js';
 
 function candidates(count: number) {
   const admitted: number[] = [];
-  return { admitted, all: Array.from({ length: count }, (_, i) => ({ admitted: () => admitted.push(i) })) };
+  const run = {};
+  const all = Array.from({ length: count }, (_, i) => ({ run, admitted: () => admitted.push(i) }));
+  return { admitted, all };
 }
 
 describe('admission', () => {
@@ -24,6 +26,24 @@ describe('admission', () => {
     assert.deepEqual(admitted, [2, 4]);
     assert.equal(admission.outstanding, 2);
     assert.equal(admission.maxOutstanding, 2);
+  });
+
+  it('lets runs take turns, however many files each has waiting', () => {
+    const admission = new Admission(new TimerWheel(), 0, null, null);
+    const admitted: string[] = [];
+    const [many, two, one] = [{}, {}, {}];
+    const enter = (run: object, name: string) =>
+      admission.enter({ run, admitted: () => admitted.push(name) });
+    for (let i = 0; i < 5; i++) enter(many, `many ${i}`);
+    enter(two, 'two 0');
+    enter(two, 'two 1');
+    enter(one, 'one 0');
+    admission.slots = 5;
+    assert.deepEqual(admitted, ['many 0', 'two 0', 'one 0', 'many 1', 'two 1']);
+    assert.equal(admission.waiting, 3);
+    admission.slots = 100;
+    assert.deepEqual(admitted.slice(5), ['many 2', 'many 3', 'many 4']);
+    assert.equal(admission.waiting, 0);
   });
 
   it('follows its number of slots while files wait and flushes run', () => {

@@ -596,6 +596,35 @@ describe('an abort', () => {
     await session.close();
   });
 
+  it('left early ends what has begun, and leaves the rest without an outcome', async () => {
+    const nfs = tree(...paths);
+    let held = 0;
+    let release = (): void => {};
+    const gate = new Promise<undefined>((resolve) => {
+      release = () => resolve(undefined);
+    });
+    nfs.answer = ({ procedure }) => {
+      if (procedure !== 'COMMIT') return undefined;
+      held++;
+      return gate;
+    };
+    const session = await openOn(nfs, { inFlight: 3 });
+    const leave = new AbortController();
+    const run = flushAll(session, paths, { leave: leave.signal });
+    await until(() => held === 3 && session.admission.waiting > 0);
+    leave.abort();
+    release();
+    const ended = await run;
+    assert.deepEqual(ended.map(({ path, state }) => `${path} ${state}`).sort(), [
+      '/f0 succeeded',
+      '/f1 succeeded',
+      '/f2 succeeded',
+    ]);
+    assert.equal(session.counters().outstanding, 0);
+    assert.equal(session.wheel.waiting, 0);
+    await session.close();
+  });
+
   it('does not end the lookups that other runs share', async () => {
     const nfs = tree('d/a', 'd/b');
     let release = (): void => {};
