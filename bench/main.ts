@@ -7,15 +7,16 @@ import { benchLatency } from './latency.js';
 import { benchListeners } from './listeners.js';
 import { type BenchResults, judge, type StoreResult } from './promises.js';
 import { benchRaw } from './raw.js';
+import { benchSharing } from './sharing.js';
 import { benchWholePath, PATH_SERVERS, type WholePathResult } from './whole-path.js';
 
 /**
- * `npm run bench [-- --only raw,latency,path,listeners,store,copy] [--files 1000,100000,1000000]`: everything on loopback
+ * `npm run bench [-- --only raw,latency,path,listeners,sharing,store,copy] [--files 1000,100000,1000000]`: everything on loopback
  * and in one run, so that the ratios compare like with like. Prints tables as it goes, then what is promised and whether
  * it holds, and all of it as JSON at the end. See docs/BENCHMARK.md.
  */
 
-const PARTS = ['raw', 'latency', 'path', 'listeners', 'store', 'copy'];
+const PARTS = ['raw', 'latency', 'path', 'listeners', 'sharing', 'store', 'copy'];
 
 const STORE_TIMEOUT_MS = 600_000;
 /** A job may have no more. */
@@ -118,6 +119,13 @@ if (parts.includes('listeners')) {
     );
     console.table(shown);
   }
+}
+
+if (parts.includes('sharing')) {
+  const sharing = await benchSharing();
+  results.sharing = sharing;
+  console.log("\nTen files of one principal while a million of another's are under way");
+  console.table(sharing);
 }
 
 if (parts.includes('store')) {

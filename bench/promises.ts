@@ -2,6 +2,7 @@ import type { CopyResult } from './copy.js';
 import type { LatencyResult } from './latency.js';
 import type { ListenersResult } from './listeners.js';
 import type { GaneshaResult, RawResult } from './raw.js';
+import type { SharingResult } from './sharing.js';
 import type { WholePathResult } from './whole-path.js';
 
 /** What bench/store.ts prints, as far as a promise is about it. */
@@ -18,6 +19,7 @@ export interface BenchResults {
   latency?: LatencyResult;
   wholePath?: WholePathResult[];
   listeners?: ListenersResult[];
+  sharing?: SharingResult[];
   store?: StoreResult;
   copy?: CopyResult;
   promises?: Verdict[];
@@ -38,6 +40,7 @@ export function judge({
   latency,
   wholePath = [],
   listeners = [],
+  sharing,
   store,
   copy,
 }: BenchResults): Verdict[] {
@@ -72,6 +75,11 @@ export function judge({
     atMost('1,000,000 files: ms of a status poll, 99th percentile', 10, million?.statusPollMs.p99),
     atMost('500 clients poll, 200 listen: per cent of throughput lost', 10, watched?.lostPercent),
     atMost('500 clients poll, 200 listen: ms of a status poll, 99th percentile', 50, watched?.pollP99Ms),
+    atMost(
+      "ten files, submitted after another principal's million: seconds at most",
+      5,
+      sharing && Math.max(...sharing.map(({ secondsMax }) => secondsMax)),
+    ),
     atLeast('a copy of 1 GiB: times cp and fsync', 0.8, copy?.large.copierToCp),
     atLeast('1 GiB by the SCR daemon: times cp and fsync', 0.8, copy?.large.daemonToCp),
     atMost(

@@ -1,4 +1,5 @@
 import { performance } from 'node:perf_hooks';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Job } from '../src/model/job.js';
 import { startSyntheticCache } from './processes.js';
 import { median } from './quantiles.js';
@@ -6,24 +7,26 @@ import { type BenchService, headersOf, post, startBenchService, untilEnd } from 
 
 /**
  * How long ten files of one principal take while a million of another's are under way on the same cache: in one job, in a
- * thousand jobs, and in a directory that is being expanded. Each on a cache that takes its time, where slots are scarce,
- * and on one that answers at once, where processors are.
+ * thousand jobs, and in directories that are being expanded. Each on a cache that takes its time, where slots are
+ * scarce, and on one that answers at once, where processors are.
  */
 
 const MILLION = 1_000_000;
 const TEN = 10;
 const TURNS = 5;
 const JOBS = 1000;
+/** Jobs of a directory each: as many as a worker has in hand at a time. */
+const DIRECTORIES = 4;
 /** Requests under way at a time, of a client that submits many. */
 const CLIENTS = 16;
-/** Files that each of many jobs may be behind with its submission: the later ones are sent while the first are flushed. */
 const START_TIMEOUT_MS = 120_000;
+const LOOK_MS = 100;
 
-export const CACHES = [
-  { cache: 'takes its time', flushLatencyMs: 100, inFlight: 64 },
+const CACHES = [
+  { cache: 'takes half a second', flushLatencyMs: 500, inFlight: 64 },
   { cache: 'answers at once', flushLatencyMs: 0, inFlight: 256 },
 ] as const;
-export const SUBMISSIONS = ['one job', `${JOBS} jobs`, 'a directory'] as const;
+const SUBMISSIONS = ['one job', `${JOBS} jobs`, `${DIRECTORIES} directories`] as const;
 
 export interface SharingResult {
   cache: string;
@@ -31,7 +34,7 @@ export interface SharingResult {
   /** From the POST of the ten to the end of their job. */
   secondsMedian: number;
   secondsMax: number;
-  /** Of the million, when the first ten were submitted and when the last had ended. */
+  /** Of the other's files, when the first ten were submitted and when the last had ended. */
   doneBefore: number;
   doneAfter: number;
 }
@@ -39,16 +42,12 @@ export interface SharingResult {
 export async function benchSharing(): Promise<SharingResult[]> {
   const results: SharingResult[] = [];
   for (const kind of CACHES) {
-    for (const submission of SUBMISSIONS) {
-      console.log(kind.cache, submission, performance.now());
-      results.push(await measure(kind, submission));
-      console.log(JSON.stringify(results.at(-1)));
-    }
+    for (const submission of SUBMISSIONS) results.push(await measure(kind, submission));
   }
   return results;
 }
 
-export async function measure(
+async function measure(
   { cache, flushLatencyMs, inFlight }: (typeof CACHES)[number],
   millionAs: (typeof SUBMISSIONS)[number],
 ): Promise<SharingResult> {
@@ -89,22 +88,25 @@ async function submit(service: BenchService, millionAs: (typeof SUBMISSIONS)[num
   const [many] = service.tokens;
   const url = `${service.url}/v1/flushes`;
   const list = `${url}?cache=bench&export=/synthetic`;
-  if (millionAs === 'one job') await post(list, MILLION, 0, many);
-  else if (millionAs === 'a directory') {
-    const answer = await fetch(url, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json', ...headersOf(many) },
-      body: JSON.stringify({ cache: 'bench', export: '/synthetic', directories: [{ path: '/' }] }),
-    });
-    if (answer.status !== 202) throw new Error(`POST: ${answer.status} ${await answer.text()}`);
-  } else {
-    const each = MILLION / JOBS;
-    let next = 0;
-    const client = async (): Promise<void> => {
-      while (next < JOBS) await post(list, each, next++ * each, many);
-    };
-    await Promise.all(Array.from({ length: CLIENTS }, client));
+  if (millionAs === 'one job') {
+    await post(list, MILLION, 0, many);
+    return;
   }
+  if (millionAs === `${DIRECTORIES} directories`) {
+    const body = JSON.stringify({ cache: 'bench', export: '/synthetic', directories: [{ path: '/' }] });
+    const headers = { 'content-type': 'application/json', ...headersOf(many) };
+    for (let i = 0; i < DIRECTORIES; i++) {
+      const answer = await fetch(url, { method: 'POST', headers, body });
+      if (answer.status !== 202) throw new Error(`POST: ${answer.status} ${await answer.text()}`);
+    }
+    return;
+  }
+  const each = MILLION / JOBS;
+  let next = 0;
+  const client = async (): Promise<void> => {
+    while (next < JOBS) await post(list, each, next++ * each, many);
+  };
+  await Promise.all(Array.from({ length: CLIENTS }, client));
 }
 
 async function untilUnderWay(service: BenchService): Promise<number> {
@@ -112,12 +114,12 @@ async function untilUnderWay(service: BenchService): Promise<number> {
   while (performance.now() < giveUpAt) {
     const done = await doneOfMillion(service);
     if (done > 0) return done;
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await sleep(LOOK_MS);
   }
   throw new Error('the million did not begin');
 }
 
-/** Of the newest jobs of the first principal, of which the end is not seen here. */
+/** Files that have ended, over all jobs of the first principal. */
 async function doneOfMillion(service: BenchService): Promise<number> {
   const [many] = service.tokens;
   let done = 0;

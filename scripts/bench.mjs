@@ -1,4 +1,4 @@
-/** `npm run bench [-- --only raw,latency,path,listeners,store,copy] [--files N,…]`: installs what is missing, builds, measures. */
+/** `npm run bench [-- --only raw,latency,path,listeners,sharing,store,copy] [--files N,…]`: installs what is missing, builds, measures. */
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import {
