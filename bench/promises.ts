@@ -77,7 +77,7 @@ export function judge({
     atMost('500 clients poll, 200 listen: ms of a status poll, 99th percentile', 50, watched?.pollP99Ms),
     atMost(
       "ten files, submitted after another principal's million: seconds at most",
-      5,
+      10,
       sharing && Math.max(...sharing.map(({ secondsMax }) => secondsMax)),
     ),
     atLeast('a copy of 1 GiB: times cp and fsync', 0.8, copy?.large.copierToCp),
