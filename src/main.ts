@@ -229,11 +229,13 @@ async function* doctor(
   options: DoctorCommandOptions,
   { env, signal }: CliContext,
 ): AsyncGenerator<DoctorLine> {
-  const { timeout, ...overrides } = options;
-  const config = await readConfig(overrides, env);
-  const { diagnose } = await import('./doctor.js');
+  const { timeout, config: file, redisUrl, dataDir } = options;
+  const configFile = file ?? (env.WRITEBACK_CONFIG || null);
+  const config = await readConfig({ config: file, redisUrl, dataDir }, env);
+  const { diagnose } = await import('./doctor/diagnosis.js');
   const searchPath = env.PATH ?? '';
-  yield* diagnose({ config, hostName: hostname(), searchPath, timeoutMs: timeout * 1000, signal });
+  const timeoutMs = timeout * 1000;
+  yield* diagnose({ config, configFile, hostName: hostname(), searchPath, timeoutMs, signal });
 }
 
 async function readConfig(options: Partial<ServeCommandOptions>, env: CliContext['env']): Promise<Config> {

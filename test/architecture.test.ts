@@ -26,7 +26,8 @@ const ROOMS: Record<string, readonly string[]> = {
   config: ['model'],
   tracing: [],
   serve: ['config', 'model', 'access', 'store', 'worker', 'webhook', 'api', 'metrics', 'tracing'],
-  doctor: ['config', 'model', 'nfs', 'store'],
+  // Of `serve` only what it refuses to listen on.
+  doctor: ['config', 'model', 'nfs', 'store', 'access', 'webhook', 'serve'],
   main: ['config', 'model', 'flush', 'scr', 'sim', 'store', 'worker', 'api', 'cli', 'serve', 'doctor'],
 };
 

@@ -102,6 +102,13 @@ export class JwtVerifiers {
   }
 }
 
+/** Reads the JWK Set at an address once; how many keys it has. @throws {Error} why it cannot be read, or is none */
+export async function examineJwks(jwksUrl: string, timeoutMs: number): Promise<number> {
+  const keys = createRemoteJWKSet(new URL(jwksUrl), { timeoutDuration: timeoutMs });
+  await keys.reload();
+  return keys.jwks()?.keys.length ?? 0;
+}
+
 async function openVerifier(issuer: JwtIssuer, onError: (error: Error) => void): Promise<Verifier> {
   const { jwksUrl, jwksFile, secretFile } = issuer;
   const algorithms: readonly JwtAlgorithm[] =

@@ -3,9 +3,12 @@ import { configSchema } from './schema.js';
 
 /** Says, one fault a line, which keys or variables are wrong and what they should be. */
 export class ConfigError extends Error {
+  readonly problems: readonly string[];
+
   constructor(problems: readonly string[]) {
     super(`the configuration is not valid:\n${problems.map((problem) => `  ${problem}`).join('\n')}`);
     this.name = 'ConfigError';
+    this.problems = problems;
   }
 }
 

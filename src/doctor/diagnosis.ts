@@ -1,15 +1,23 @@
-import type { Config } from './config/schema.js';
-import type { CacheConfig } from './model/cache.js';
-import { examineAddress, type Finding } from './nfs/examination.js';
-import type { RedisTarget } from './store/connect.js';
-import { examineStore } from './store/examination.js';
-import { type CacheGauges, openGaugeReader } from './store/gauges.js';
-import { runningSocket } from './store/redis-folder.js';
-import { findServer } from './store/redis-program.js';
-import { withoutPassword } from './store/startup.js';
+import type { Config } from '../config/schema.js';
+import { hasCredentials } from '../model/access.js';
+import type { CacheConfig } from '../model/cache.js';
+import { examineAddress, type Finding } from '../nfs/examination.js';
+import type { RedisTarget } from '../store/connect.js';
+import { examineStore } from '../store/examination.js';
+import { type CacheGauges, openGaugeReader } from '../store/gauges.js';
+import { runningSocket } from '../store/redis-folder.js';
+import { findServer } from '../store/redis-program.js';
+import { withoutPassword } from '../store/startup.js';
+import { examineAccess, examineListening } from './access.js';
+import { examineFile } from './files.js';
+import { messageOf } from './finding.js';
+import { examineTls } from './tls.js';
+import { examineWebhooks } from './webhooks.js';
 
 export interface DoctorSettings {
   config: Config;
+  /** Where that stands; null: in the environment alone. */
+  configFile: string | null;
   /** The name that AUTH_SYS carries. */
   hostName: string;
   /** Folders where programs are, as in $PATH. */
@@ -20,7 +28,7 @@ export interface DoctorSettings {
 }
 
 export interface Diagnosis extends Finding {
-  /** `redis`, or a cache and one of its addresses. */
+  /** `redis`, a part of the configuration, or a cache and one of its addresses. */
   subject: string;
 }
 
@@ -28,6 +36,7 @@ export interface Diagnosis extends Finding {
 export async function* diagnose(settings: DoctorSettings): AsyncGenerator<Diagnosis> {
   const { config, signal, hostName, timeoutMs } = settings;
   const known = yield* diagnoseRedis(settings);
+  yield* diagnoseApi(settings);
   if (config.caches.length === 0) {
     yield {
       subject: 'caches',
@@ -56,6 +65,38 @@ export async function* diagnose(settings: DoctorSettings): AsyncGenerator<Diagno
     yield { subject: cache.name, ...dialectFinding(cache, gauges) };
     if (gauges !== undefined) yield { subject: cache.name, ...workersFinding(gauges) };
   }
+}
+
+/** What only a process with the API needs. */
+async function* diagnoseApi({
+  config,
+  configFile,
+  timeoutMs,
+  signal,
+}: DoctorSettings): AsyncGenerator<Diagnosis> {
+  const { http, webhooks } = config;
+  const parts: [subject: string, findings: Iterable<Finding> | AsyncIterable<Finding>][] = [
+    ['http', examineListening(config)],
+    ['access', examineAccess(config, timeoutMs)],
+    ...(http.tls === null ? [] : [['tls', examineTls(http.tls)] satisfies [string, AsyncIterable<Finding>]]),
+    ['webhooks', examineWebhooks(webhooks, timeoutMs, signal)],
+  ];
+  if (configFile !== null && (holdsSecrets(config) || hasCredentials(config.access))) {
+    for (const finding of await examineFile(configFile, 'the configuration', holdsSecrets(config)))
+      yield { subject: 'config', ...finding };
+  }
+  for (const [subject, findings] of parts) {
+    for await (const finding of findings) {
+      if (signal.aborted) return;
+      yield { subject, ...finding };
+    }
+  }
+}
+
+/** Those of webhooks, or the password of Redis. */
+function holdsSecrets({ webhooks, redis }: Config): boolean {
+  const hasPassword = redis.url !== null && withoutPassword(redis.url) !== redis.url;
+  return hasPassword || webhooks.endpoints.length + webhooks.origins.length > 0;
 }
 
 /** Tells of Redis; what it knows of the caches comes back, or null. */
@@ -163,8 +204,4 @@ function workersFinding({ workers }: CacheGauges): Finding {
     message:
       'no running worker serves it: its jobs would wait. Start one, writeback serve --role worker (or all), with this configuration.',
   };
-}
-
-function messageOf(error: unknown): string {
-  return (error instanceof Error ? error.message : String(error)).replace(/\.$/, '');
 }
