@@ -32,6 +32,7 @@ export function timeText(time: string): string {
 /** How long it took from one time to another (null: until now). */
 export function spanText(from: string, to: string | null, nowMs: number): string {
   const seconds = Math.max(0, ((to === null ? nowMs : Date.parse(to)) - Date.parse(from)) / 1000);
+  if (to !== null && seconds < 0.05) return 'under 0.1 s';
   // What still grows has no tenths that would stand still.
   return to === null && seconds < 10 ? `${Math.floor(seconds)} s` : durationText(seconds);
 }

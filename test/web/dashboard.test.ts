@@ -60,7 +60,7 @@ async function goByKeys(page: Page, key: string, heading: string): Promise<void>
   assert.fail(`g ${key} does not lead to ${heading}`);
 }
 
-const idOnPage = `location.hash.replace('#/jobs/', '')`;
+const idOnPage = `location.hash.replace('#/jobs/', '').split('?')[0]`;
 
 /** Texts that are hard to read: whose colour and background differ by less than 4.5 to 1 (WCAG 2.2, 1.4.3). */
 const FAINT_TEXTS = `(() => {
@@ -145,6 +145,8 @@ test('submit by the API, watch, see an error, retry, cancel, pause a cache', { s
   assert.equal(await page.evaluate(says('The permanent store is full. Free space there, then retry.')), true);
   await click(page, 'Show it');
   await page.until(`document.querySelectorAll('.files tbody tr').length === 1`);
+  assert.equal(await page.evaluate('location.hash'), `#/jobs/${id}?code=ENOSPC`);
+  assert.equal(await page.evaluate('document.activeElement.id'), 'files');
   await page.until(says('NFS3ERR_NOSPC'));
 
   sim.setFaults([]);
@@ -262,6 +264,24 @@ test('everything can be done by the keyboard, and a dialog keeps and gives back 
   await page.until(`document.querySelector('dialog[open]')`);
   await page.press('Tab', 'Enter');
   await page.until(jobIs('canceled'));
+
+  // Whoever pages goes on paging.
+  const rows = `[...document.querySelectorAll('.files tbody .path')].map((path) => path.innerText)`;
+  const next = `[...document.querySelectorAll('.pager button')].at(-1)`;
+  await page.until(`${next}?.ariaDisabled === 'false'`);
+  await page.evaluate(`${next}.focus()`);
+  for (const file of ['file-0001050', 'file-0001100']) {
+    await page.press('Enter');
+    await page.until(`${rows}[0] === '${file}' && ${next}.ariaDisabled === 'false'`);
+    assert.equal(await page.evaluate(`document.activeElement === ${next}`), true);
+  }
+  await page.evaluate(`document.querySelector('.menu summary').focus()`);
+  await page.press('Enter', 'Tab');
+  await page.until(`document.activeElement?.innerText === 'Not done, CSV'`);
+  await page.press('Escape');
+  await page.until(
+    `document.activeElement?.innerText === 'Report ↓' && !document.querySelector('.menu[open]')`,
+  );
 
   await page.press('?');
   await page.until(says('Single keys do these things'));

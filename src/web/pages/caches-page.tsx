@@ -8,6 +8,7 @@ import { HistoryChart, type Measure } from '../parts/chart.js';
 import { areSame, LimitsAction, limitsText } from '../parts/limits-action.js';
 import { PauseAction } from '../parts/pause-action.js';
 import { href } from '../route.js';
+import { may } from '../session.js';
 import { inText, now } from '../time.js';
 
 const ASK_MS = 2000;
@@ -25,8 +26,14 @@ export function CachesPage() {
       {caches.data === undefined && !caches.refusal && <p class="empty">Reading the caches …</p>}
       {caches.data?.length === 0 && (
         <p class="empty">
-          No cache is configured, and no job has named an address yet. Caches stand in the configuration file,
-          under <code>caches</code>.
+          {may('operate') ? (
+            <>
+              No cache is configured, and no job has named an address yet. Caches stand in the configuration
+              file, under <code>caches</code>.
+            </>
+          ) : (
+            'No cache is known whose files you may flush.'
+          )}
         </p>
       )}
       {caches.data?.map((cache, i) => (

@@ -25,16 +25,12 @@ export function JobFiles({
   filter: FileFilter;
   onFilter: (filter: FileFilter) => void;
 }) {
-  const pages = usePages();
-  const { cursor } = pages;
-  const ended = isTerminalJobState(job.state);
-  const list = usePolled(`${cursor} ${ended}`, ended ? null : ASK_MS, (signal) =>
-    listFiles(job.id, filter, cursor, PAGE, signal),
-  );
   return (
     <section class="panel" aria-labelledby="files">
       <div class="panel-head">
-        <h2 id="files">Files</h2>
+        <h2 id="files" tabIndex={-1}>
+          Files
+        </h2>
         <label class="inline">
           State{' '}
           <select
@@ -57,10 +53,25 @@ export function JobFiles({
         </label>
         {filter.code !== undefined && (
           <button type="button" onClick={() => onFilter({ state: filter.state })}>
-            only {filter.code} ×<span class="hidden-text">show all codes</span>
+            only {filter.code} ×<span class="hidden-text"> show all codes</span>
           </button>
         )}
       </div>
+      {/* Another filter begins at its first page. */}
+      <FileList key={`${filter.state} ${filter.code}`} job={job} filter={filter} />
+    </section>
+  );
+}
+
+function FileList({ job, filter }: { job: Job; filter: FileFilter }) {
+  const pages = usePages();
+  const { cursor } = pages;
+  const ended = isTerminalJobState(job.state);
+  const list = usePolled(`${cursor} ${ended}`, ended ? null : ASK_MS, (signal) =>
+    listFiles(job.id, filter, cursor, PAGE, signal),
+  );
+  return (
+    <>
       {list.refusal && <Callout tone="bad">{list.refusal.message}</Callout>}
       {list.data === undefined ? (
         <p class="empty">Reading the files …</p>
@@ -76,7 +87,7 @@ export function JobFiles({
           <Pager label="Pages of files" pages={pages} nextCursor={list.stale ? null : list.data.nextCursor} />
         </div>
       )}
-    </section>
+    </>
   );
 }
 

@@ -2,7 +2,7 @@ import type { ComponentChildren } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import type { Job } from '../../model/job.js';
 import { bytesText, countText, durationText, rateText } from '../../model/text.js';
-import { type FileState, isTerminalJobState } from '../../model/words.js';
+import { FILE_STATES, type FileState, isTerminalJobState } from '../../model/words.js';
 import { cancelJob, downloadReport, retryJob, ServiceError } from '../api.js';
 import { type LiveJob, useJob } from '../live.js';
 import { say } from '../notice.js';
@@ -10,7 +10,7 @@ import { Ago, Callout, Key, Known, StateBadge, Unknown } from '../parts/basics.j
 import { ConfirmDialog } from '../parts/dialog.js';
 import { ProgressBar } from '../parts/progress-bar.js';
 import { bytesProgressText, filesBad, filesProgressText, percentDone } from '../progress.js';
-import { go, href } from '../route.js';
+import { go, href, route } from '../route.js';
 import { may } from '../session.js';
 import { now, spanText, timeText } from '../time.js';
 import { JobErrors } from './job-errors.js';
@@ -21,7 +21,13 @@ import { Labels, whereText } from './jobs-page.js';
 /** One job: how far it is, what went wrong and what helps, its files, and what can be done about it. */
 export function JobPage({ id }: { id: string }) {
   const live = useJob(id);
-  const [filter, setFilter] = useState<FileFilter>({});
+  const filter = fileFilter(route.value.query);
+  const filterBy = (wanted: FileFilter): void => go(href(['jobs', id], { ...wanted }));
+  const show = (wanted: FileFilter): void => {
+    filterBy(wanted);
+    // They may lie far below what was pressed.
+    document.getElementById('files')?.focus();
+  };
   const job = live.data;
   useTold(job);
   return (
@@ -45,15 +51,23 @@ export function JobPage({ id }: { id: string }) {
             <Actions job={job} live={live} />
           </div>
           <Told job={job} />
-          <Overview job={job} onState={(state) => setFilter({ state })} />
-          <JobErrors job={job} onCode={(code) => setFilter({ code })} />
-          <JobFiles key={`${filter.state} ${filter.code}`} job={job} filter={filter} onFilter={setFilter} />
+          <Overview job={job} onState={(state) => show({ state })} />
+          <JobErrors job={job} onCode={(code) => show({ code })} />
+          <JobFiles job={job} filter={filter} onFilter={filterBy} />
           <JobWebhook job={job} />
           <Terms job={job} />
         </>
       )}
     </main>
   );
+}
+
+/** In the address of the page, so that a link to what failed can be passed on. */
+function fileFilter(query: URLSearchParams): FileFilter {
+  return {
+    state: FILE_STATES.find((state) => state === query.get('state')),
+    code: query.get('code') ?? undefined,
+  };
 }
 
 /** The title of the tab, and a sentence when it ends. */
@@ -172,16 +186,20 @@ function Actions({ job, live }: { job: Job; live: LiveJob }) {
 }
 
 const REPORTS = [
-  { value: 'csv failed', text: 'Not done, CSV' },
-  { value: 'csv all', text: 'All files, CSV' },
-  { value: 'ndjson failed', text: 'Not done, NDJSON' },
-  { value: 'ndjson all', text: 'All files, NDJSON' },
+  { format: 'csv', scope: 'failed', text: 'Not done, CSV' },
+  { format: 'csv', scope: 'all', text: 'All files, CSV' },
+  { format: 'ndjson', scope: 'failed', text: 'Not done, NDJSON' },
+  { format: 'ndjson', scope: 'all', text: 'All files, NDJSON' },
 ];
 
 function Report({ job }: { job: Job }) {
-  const download = async (select: HTMLSelectElement): Promise<void> => {
-    const [format = '', scope = ''] = select.value.split(' ');
-    select.value = '';
+  const menu = useRef<HTMLDetailsElement>(null);
+  const close = (): void => {
+    if (menu.current) menu.current.open = false;
+  };
+  const download = async (format: string, scope: string): Promise<void> => {
+    close();
+    menu.current?.querySelector('summary')?.focus();
     try {
       await downloadReport(job.id, format, scope);
     } catch (error) {
@@ -190,21 +208,29 @@ function Report({ job }: { job: Job }) {
     }
   };
   return (
-    <select
-      class="button"
-      aria-label="Download a report"
-      value=""
-      onChange={(event) => void download(event.currentTarget)}
+    <details
+      class="menu"
+      ref={menu}
+      onFocusOut={({ relatedTarget, currentTarget }) => {
+        if (relatedTarget instanceof Node && !currentTarget.contains(relatedTarget)) close();
+      }}
+      onKeyDown={({ key, currentTarget }) => {
+        if (key !== 'Escape' || !currentTarget.open) return;
+        close();
+        currentTarget.querySelector('summary')?.focus();
+      }}
     >
-      <option value="" disabled>
-        Report ↓
-      </option>
-      {REPORTS.map(({ value, text }) => (
-        <option key={value} value={value}>
-          {text}
-        </option>
-      ))}
-    </select>
+      <summary class="button">Report ↓</summary>
+      <ul class="panel">
+        {REPORTS.map(({ format, scope, text }) => (
+          <li key={text}>
+            <button type="button" class="quiet" onClick={() => void download(format, scope)}>
+              {text}
+            </button>
+          </li>
+        ))}
+      </ul>
+    </details>
   );
 }
 
@@ -254,11 +280,11 @@ function Overview({ job, onState }: { job: Job; onState: (state: FileState) => v
               <span class={`dot ${state}`} aria-hidden="true" />
               {countText(of(progress))} {state}
             </button>
+            {state === 'succeeded' && progress.filesAlreadyClean > 0 && (
+              <span class="soft">({countText(progress.filesAlreadyClean)} had nothing to write) </span>
+            )}
           </li>
         ))}
-        {progress.filesAlreadyClean > 0 && (
-          <li class="soft">{countText(progress.filesAlreadyClean)} of them had nothing to write</li>
-        )}
       </ul>
       <dl class="tiles">
         <Tile name={ended ? 'Files/s, average' : 'Files/s'}>

@@ -9,7 +9,7 @@ import { Ago, Badge, Callout } from '../parts/basics.js';
 import { may } from '../session.js';
 import { inText, now, timeText } from '../time.js';
 
-const ASK_MS = 5000;
+const ASK_MS = 2000;
 
 /** Whom the job tells what, and what came of it. */
 export function JobWebhook({ job }: { job: Job }) {

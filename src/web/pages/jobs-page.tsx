@@ -1,3 +1,4 @@
+import { useEffect, useState } from 'preact/hooks';
 import type { Job } from '../../model/job.js';
 import { bytesText, countText, durationText, rateText } from '../../model/text.js';
 import { isTerminalJobState, JOB_KINDS, JOB_STATES, TERMINAL_JOB_STATES } from '../../model/words.js';
@@ -154,13 +155,15 @@ function TextFilter({
   pattern?: string;
   onChange: (value: string) => void;
 }) {
+  const [text, setText] = useState(value);
+  useEffect(() => setText(value), [value]);
   return (
     <label>
       {name}
       <input
         type="text"
-        key={value}
-        defaultValue={value}
+        value={text}
+        onInput={(event) => setText(event.currentTarget.value)}
         placeholder={placeholder}
         pattern={pattern}
         title={pattern === undefined ? undefined : `Like ${placeholder}`}
@@ -283,7 +286,9 @@ function JobRow({ job }: { job: Job }) {
             took {spanText(job.startedAt ?? job.createdAt, job.finishedAt, now.value)}
           </span>
         ) : (
-          <Known value={progress.etaSeconds} show={durationText} />
+          <span class="below-line">
+            <Known value={progress.etaSeconds} show={durationText} />
+          </span>
         )}
       </td>
       <td data-label="Created">

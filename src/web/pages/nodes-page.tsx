@@ -6,6 +6,7 @@ import { Ago, Badge, Callout, Unknown } from '../parts/basics.js';
 import { Pager, usePages } from '../parts/pager.js';
 import { PauseAction } from '../parts/pause-action.js';
 import { href } from '../route.js';
+import { may } from '../session.js';
 
 const ASK_MS = 3000;
 const PAGE = 50;
@@ -21,8 +22,14 @@ export function NodesPage() {
       {nodes.data === undefined && !nodes.refusal && <p class="empty">Reading the nodes …</p>}
       {nodes.data?.items.length === 0 && pages.at === 0 && (
         <p class="empty">
-          No node has an agent, and no transfer has named one. An agent is started by{' '}
-          <code>writeback serve --role agent</code>.
+          {may('operate') ? (
+            <>
+              No node has an agent, and no transfer has named one. An agent is started by{' '}
+              <code>writeback serve --role agent</code>.
+            </>
+          ) : (
+            'No node is known whose files you may transfer.'
+          )}
         </p>
       )}
       {nodes.data && (

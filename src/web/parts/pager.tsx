@@ -35,13 +35,14 @@ export function Pager({
   if (at === 0 && nextCursor === null) return null;
   return (
     <nav class="pager" aria-label={label}>
-      <button type="button" disabled={at === 0} onClick={back} data-key="p" aria-keyshortcuts="p">
+      {/* Not `disabled`: while a page is read that would take the focus from whoever has just pressed it. */}
+      <button type="button" aria-disabled={at === 0} onClick={back} data-key="p" aria-keyshortcuts="p">
         ← Previous
       </button>
       <span>Page {at + 1}</span>
       <button
         type="button"
-        disabled={nextCursor === null}
+        aria-disabled={nextCursor === null}
         onClick={() => nextCursor !== null && forward(nextCursor)}
         data-key="n"
         aria-keyshortcuts="n"
