@@ -97,11 +97,11 @@ const endWorker = bullWorker(
   t,
   NAS_QUEUE,
   async (item) => {
-    const run = 'chunk' in item ? await t.work.beginChunk(item.jobId, item.chunk) : null;
+    const run = 'chunk' in item ? await t.work.chunks.begin(item.jobId, item.chunk) : null;
     if (!run) return;
     const results = run.files.map(realistic);
-    for (let i = 0; i < results.length; i += 128) await t.work.record(run, results.slice(i, i + 128));
-    await t.work.endChunk(run);
+    for (let i = 0; i < results.length; i += 128) await t.work.chunks.record(run, results.slice(i, i + 128));
+    await t.work.chunks.end(run);
     if ((await t.store.getRevision(id)).state === 'succeeded') done();
   },
   4,

@@ -22,8 +22,7 @@ import { untilRedisAnswers, withoutPassword } from '../store/startup.js';
 import { openJobStore } from '../store/store.js';
 import { Sweeper } from '../store/sweeper.js';
 import type { JobStore } from '../store/types.js';
-import type { WorkStore } from '../store/work.js';
-import { openWorkStore } from '../store/work-store.js';
+import { WorkStore } from '../store/work-store.js';
 import { startTracing, type Tracing } from '../tracing.js';
 import { Deliverer } from '../webhook/deliverer.js';
 import { TransferAgent } from '../worker/transfer-agent.js';
@@ -145,7 +144,7 @@ class RunningService implements Service {
     this.#sweeper.start();
     this.#startMetrics(storeOptions);
     const openWork = (): WorkStore =>
-      openWorkStore({ ...storeOptions, filesPerJob: config.limits.filesPerJob });
+      new WorkStore({ ...storeOptions, filesPerJob: config.limits.filesPerJob });
     if (role === 'agent') this.#startAgent(openWork());
     if (role === 'all' || role === 'worker') this.#startWorker(openWork());
     if (role === 'all' || role === 'api') {

@@ -7,7 +7,7 @@ const MAX_STALLED_COUNT = 1_000_000;
 const RETRY_MS = 1000;
 /** How soon a held queue is looked at again: nothing wakes a worker when the hold is ended early. */
 const HELD_POLL_MS = 1000;
-/** BullMQ obeys `holdCache` only in workers that have a rate limit; this one never bites by itself. */
+/** BullMQ obeys `caches.hold` only in workers that have a rate limit; this one never bites by itself. */
 const NO_LIMIT = { max: 1_000_000_000, duration: 1000 } as const;
 
 export interface QueueWorkerOptions {

@@ -82,3 +82,9 @@ function faultsOf(result: FileResult): number {
   if (result.state === 'succeeded') return Math.max(result.attempts - 1, result.firstError ? 1 : 0);
   return Math.max(result.attempts, 1);
 }
+
+/** @returns the path of the file at a position of the chunk */
+export function pathsOf(chunk: number, results: readonly FileResult[]): (offset: number) => string {
+  const paths = new Map(results.map(({ index, path }) => [index - chunk * CHUNK_FILES, path]));
+  return (offset) => paths.get(offset) ?? '';
+}

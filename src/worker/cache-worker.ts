@@ -8,7 +8,8 @@ import type { FileErrorCode } from '../model/errors.js';
 import { endedUntried } from '../model/file-result.js';
 import { isTerminalJobState } from '../model/words.js';
 import type { QueueConnection } from '../store/connect.js';
-import type { CacheQueue, ChunkRun, FlushWork, WorkStore } from '../store/work.js';
+import type { CacheQueue, ChunkRun, FlushWork } from '../store/work.js';
+import type { WorkStore } from '../store/work-store.js';
 import { runChunk } from './chunk.js';
 import { CircuitBreaker } from './circuit-breaker.js';
 import { runExpansion } from './expansion.js';
@@ -82,7 +83,7 @@ export class CacheWorker {
     this.#config = config;
     this.#log = options.log.child({ cache: entry.cache });
     this.#slots = new CacheSlots({
-      store,
+      caches: store.caches,
       queue: entry.queue,
       workerId,
       configured: config.limits,
@@ -104,7 +105,7 @@ export class CacheWorker {
       },
     });
     this.#sessions = new SessionPool({
-      store,
+      caches: store.caches,
       queue: entry.queue,
       machineName,
       idleMs: idleSessionMs,
@@ -216,7 +217,7 @@ export class CacheWorker {
   async #chunk(item: ActiveItem): Promise<ItemFate> {
     const { store, holdAfterMs, maxStalls, observer } = this.#options;
     const { jobId, chunk } = item.data as { jobId: string; chunk: number };
-    const run = await store.beginChunk<FlushWork>(jobId, chunk);
+    const run = await store.chunks.begin<FlushWork>(jobId, chunk);
     if (run === null || run.files.length === 0) return 'done';
     const { requestId } = run.job.origin;
     const log = this.#log.child({ requestId, job: jobId, chunk, run: run.run });
@@ -253,13 +254,13 @@ export class CacheWorker {
   async #directory(item: ActiveItem): Promise<ItemFate> {
     const { store, holdAfterMs } = this.#options;
     const { jobId, directory } = item.data as { jobId: string; directory: number };
-    const run = await store.beginExpansion<FlushWork>(jobId, directory);
+    const run = await store.expansions.begin<FlushWork>(jobId, directory);
     if (run === null) return 'done';
     if (run === 'later') return { afterMs: OTHERS_PAUSE_MS };
     if (run === 'no room') return { afterMs: NO_ROOM_PAUSE_MS };
     if (item.stalls > this.#options.maxStalls) {
-      await store.appendEnded(run, [endedUntried(0, run.request.path, workerLost(item.stalls))]);
-      await store.endExpansion(run, 1);
+      await store.expansions.appendEnded(run, [endedUntried(0, run.request.path, workerLost(item.stalls))]);
+      await store.expansions.end(run, 1);
       return 'done';
     }
     const config = this.#configFor(run.job);
@@ -288,17 +289,17 @@ export class CacheWorker {
   async #failLost(run: ChunkRun, stalls: number): Promise<void> {
     const error = workerLost(stalls);
     this.#log.error({ job: run.job.id, chunk: run.chunk, stalls }, 'a chunk is given up: its workers died');
-    await this.#options.store.record(
+    await this.#options.store.chunks.record(
       run,
       run.files.map(({ index, path }) => endedUntried(index, path, error)),
     );
-    await this.#options.store.endChunk(run);
+    await this.#options.store.chunks.end(run);
   }
 
   // Health of the cache.
 
   async #hold(error: TargetDownError): Promise<void> {
-    const { until, tries } = await this.#options.store.holdCache(this.#queue, error.code, error.message);
+    const { until, tries } = await this.#options.store.caches.hold(this.#queue, error.code, error.message);
     this.#toldUpAt = 0;
     this.#log.warn({ code: error.code, holdMs: until - Date.now(), tries }, `cache held: ${error.message}`);
     this.#probe ??= this.#probeUntilUp().finally(() => {
@@ -311,7 +312,7 @@ export class CacheWorker {
     this.#slots.drain();
     const items = [...this.#items.items];
     try {
-      const { until, tries } = await this.#options.store.openCircuit(this.#queue, code, message);
+      const { until, tries } = await this.#options.store.caches.openCircuit(this.#queue, code, message);
       this.#log.warn({ code, holdMs: until - Date.now(), tries }, `circuit breaker opened: ${message}`);
     } catch (error) {
       this.#log.warn({ err: error, code }, 'the circuit breaker could not be opened');
@@ -327,7 +328,7 @@ export class CacheWorker {
     while (!this.#closed.signal.aborted) {
       await delay(PROBE_MS, undefined, { signal: this.#closed.signal }).catch(() => {});
       try {
-        if (this.chunksInHand > 0 || (await store.getHold(this.#queue)) === null) return;
+        if (this.chunksInHand > 0 || (await store.caches.getHold(this.#queue)) === null) return;
         const sessions = await this.#sessions.all();
         // Closed since long: whether the cache is back, the next chunk will find out.
         if (sessions.length === 0) return;
@@ -347,7 +348,7 @@ export class CacheWorker {
 
   async #tellUp(flushed = false): Promise<void> {
     this.#toldUpAt = Date.now();
-    await this.#options.store.cacheUp(this.#queue, flushed).catch((error: unknown) => {
+    await this.#options.store.caches.up(this.#queue, flushed).catch((error: unknown) => {
       this.#toldUpAt = 0;
       this.#log.warn({ err: error }, 'the store was not told that the cache answers');
     });

@@ -3,7 +3,8 @@ import type { FlushOptions } from '../flush/types.js';
 import { isTargetError } from '../model/errors.js';
 import type { FileResult } from '../model/file-result.js';
 import { heldSince } from '../store/waiting.js';
-import type { ChunkRun, FlushWork, HoldReason, RecordReply, WorkStore } from '../store/work.js';
+import type { ChunkRun, FlushWork, HoldReason, RecordReply } from '../store/work.js';
+import type { WorkStore } from '../store/work-store.js';
 import { ChunkSpans } from './chunk-spans.js';
 import { JobEnded } from './endings.js';
 import type { ActiveItem } from './item-queue.js';
@@ -16,7 +17,7 @@ import type { CacheSlots } from './slots.js';
 const FILES_PER_LOOK = 32;
 
 export interface ChunkDeps {
-  store: Pick<WorkStore, 'record' | 'endChunk' | 'releaseChunk'>;
+  store: Pick<WorkStore, 'chunks'>;
   slots: CacheSlots;
   shared: SharedSession;
   listed: ListedFiles;
@@ -77,7 +78,7 @@ async function flushChunk(
   shared.wanted += unfinished;
   slots.changed();
 
-  const batches = new OutcomeBatches(store, run, {
+  const batches = new OutcomeBatches(store.chunks, run, {
     recorded({ state }, files) {
       spans.batchEnded(files);
       if (state === 'expired') abort.abort(new JobEnded('expired'));
@@ -116,10 +117,10 @@ async function flushChunk(
     slots.changed();
     // Also after a TargetDownError: what had ended by then has ended.
     await batches.end();
-    if (unfinished > 0) await store.releaseChunk(run);
+    if (unfinished > 0) await store.chunks.release(run);
   }
   if (unfinished > 0) return false;
-  await store.endChunk(run);
+  await store.chunks.end(run);
   return true;
 }
 

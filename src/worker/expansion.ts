@@ -3,7 +3,8 @@ import { endedUntried, type FileResult } from '../model/file-result.js';
 import { pathBytes } from '../model/pathname.js';
 import { Duplicates } from '../store/dedup.js';
 import { identityOf } from '../store/entry.js';
-import type { AppendEnd, ExpansionRun, FlushWork, WorkStore } from '../store/work.js';
+import type { AppendEnd, ExpansionRun, FlushWork } from '../store/work.js';
+import type { WorkStore } from '../store/work-store.js';
 import { flushOptions } from './chunk.js';
 import { JobEnded } from './endings.js';
 import type { ListedFiles } from './listed-files.js';
@@ -13,7 +14,7 @@ import type { SharedSession } from './sessions.js';
 const CHUNK_FILES = 512;
 
 export interface ExpansionDeps {
-  store: Pick<WorkStore, 'appendExpanded' | 'appendEnded' | 'endExpansion'>;
+  store: Pick<WorkStore, 'expansions'>;
   shared: SharedSession;
   holdAfterMs: number;
   /** Keeps what is told of files that are found, for their flush. */
@@ -57,7 +58,7 @@ export async function runExpansion(
         reply = await add();
         paths = [];
       } else if (ended.length === CHUNK_FILES) {
-        reply = await store.appendEnded(run, ended);
+        reply = await store.expansions.appendEnded(run, ended);
         ended = [];
       }
       if (reply !== 'ok') break;
@@ -68,10 +69,10 @@ export async function runExpansion(
     if (error instanceof JobEnded) return;
     throw error;
   }
-  if (reply === 'ok' && ended.length > 0) reply = await store.appendEnded(run, ended);
-  if (reply === 'full') await store.appendEnded(run, [tooMany(run)]);
+  if (reply === 'ok' && ended.length > 0) reply = await store.expansions.appendEnded(run, ended);
+  if (reply === 'full') await store.expansions.appendEnded(run, [tooMany(run)]);
   // A newer run goes on with it. Any other reply but ok is final for the directory.
-  if (reply !== 'fenced') await store.endExpansion(run, matched);
+  if (reply !== 'fenced') await store.expansions.end(run, matched);
 }
 
 function tooMany({ request }: ExpansionRun): FileResult {

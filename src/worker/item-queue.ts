@@ -2,7 +2,8 @@ import { DelayedError, type Job, RateLimitError, type Worker } from 'bullmq';
 import type { Logger } from 'pino';
 import { HandBack } from '../flush/engine.js';
 import { type QueueWorkerOptions, startQueueWorker } from '../store/queue-worker.js';
-import type { WorkItem, WorkStore } from '../store/work.js';
+import type { WorkItem } from '../store/work.js';
+import type { WorkStore } from '../store/work-store.js';
 import { JobEnded } from './endings.js';
 
 /** A chunk or directory in hand. */

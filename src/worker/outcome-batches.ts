@@ -1,5 +1,6 @@
 import type { FileResult } from '../model/file-result.js';
-import type { ChunkRun, RecordReply, WorkStore } from '../store/work.js';
+import type { ChunkWork } from '../store/chunk-work.js';
+import type { ChunkRun, RecordReply } from '../store/work.js';
 
 const BATCH_FILES = 512;
 const BATCH_MS = 100;
@@ -13,7 +14,7 @@ export interface BatchEvents {
 
 /** Writes a chunk's outcomes to the store as they come, many at a time and one batch after the other. */
 export class OutcomeBatches {
-  readonly #store: Pick<WorkStore, 'record'>;
+  readonly #chunks: Pick<ChunkWork, 'record'>;
   readonly #run: ChunkRun;
   readonly #events: BatchEvents;
   #waiting: FileResult[] = [];
@@ -21,8 +22,8 @@ export class OutcomeBatches {
   #timer: NodeJS.Timeout | undefined;
   #failure: { error: unknown } | null = null;
 
-  constructor(store: Pick<WorkStore, 'record'>, run: ChunkRun, events: BatchEvents) {
-    this.#store = store;
+  constructor(chunks: Pick<ChunkWork, 'record'>, run: ChunkRun, events: BatchEvents) {
+    this.#chunks = chunks;
     this.#run = run;
     this.#events = events;
   }
@@ -49,7 +50,7 @@ export class OutcomeBatches {
     if (this.#sending !== null || this.#failure !== null || this.#waiting.length === 0) return;
     const batch = this.#waiting.slice(0, BATCH_FILES);
     this.#waiting = this.#waiting.slice(BATCH_FILES);
-    this.#sending = this.#store
+    this.#sending = this.#chunks
       .record(this.#run, batch)
       .then(
         (reply) => this.#events.recorded(reply, batch.length),

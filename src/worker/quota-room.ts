@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { AppendEnd, ExpansionRun, NewFile, WorkStore } from '../store/work.js';
+import type { AppendEnd, ExpansionRun, NewFile } from '../store/work.js';
+import type { WorkStore } from '../store/work-store.js';
 
 /** What directories hold is added to a job as the quota of its principal leaves room: it waits, and never goes above. */
 
@@ -41,24 +42,24 @@ export class WaitingSeats {
 }
 
 /**
- * `appendExpanded` of all the files, part by part as there is room.
+ * `expansions.append` of all the files, part by part as there is room.
  * @throws the reason of `signal`; {NoRoom}: what was not added yet is found again by the next run
  */
 export async function appendAsRoomIs(
   run: ExpansionRun,
   files: readonly (string | NewFile)[],
-  { store, seats }: { store: Pick<WorkStore, 'appendExpanded'>; seats: WaitingSeats },
+  { store, seats }: { store: Pick<WorkStore, 'expansions'>; seats: WaitingSeats },
   signal: AbortSignal,
 ): Promise<AppendEnd> {
   let left = files;
   let seated = false;
   try {
     for (;;) {
-      const reply = await store.appendExpanded(run, left);
+      const reply = await store.expansions.append(run, left);
       if (typeof reply === 'string') return reply;
       if (reply.room > 0) {
         const some = left.slice(0, reply.room);
-        const added = await store.appendExpanded(run, some);
+        const added = await store.expansions.append(run, some);
         if (added === 'ok') left = left.slice(some.length);
         else if (typeof added === 'string') return added;
       }

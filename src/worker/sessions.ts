@@ -2,8 +2,9 @@ import type { Logger } from 'pino';
 import type { StartSource } from '../flush/admission.js';
 import { FlushSession, type SessionEvent, type SessionObserver } from '../flush/session.js';
 import type { CacheConfig } from '../model/cache.js';
+import type { CacheWork } from '../store/cache-work.js';
 import { proofField } from '../store/dialect-proof.js';
-import type { FlushWork, WorkStore } from '../store/work.js';
+import type { FlushWork } from '../store/work.js';
 import type { CacheSlots, SlotUser } from './slots.js';
 import { Turns } from './turns.js';
 
@@ -16,7 +17,7 @@ export interface SharedSession extends SlotUser {
 }
 
 export interface SessionPoolOptions {
-  store: Pick<WorkStore, 'isDialectProven' | 'setDialectProven' | 'takeStarts'>;
+  caches: CacheWork;
   queue: string;
   machineName: string;
   idleMs: number;
@@ -93,8 +94,8 @@ export class SessionPool {
   }
 
   async #openSession(job: FlushWork, config: CacheConfig): Promise<SharedSession> {
-    const { store, queue, machineName, onEvent, slots, observer } = this.#options;
-    const dialectProven = await store.isDialectProven(queue, config);
+    const { caches, queue, machineName, onEvent, slots, observer } = this.#options;
+    const dialectProven = await caches.isDialectProven(queue, config);
     const target = {
       addresses: config.addresses,
       ports: config.ports,
@@ -122,20 +123,20 @@ export class SessionPool {
 
   /** One session has seen the dialect: it is a property of the target, and jobs for an address may bring other ports. */
   #proven(config: CacheConfig): void {
-    const { store, queue, log } = this.#options;
+    const { caches, queue, log } = this.#options;
     const shown = proofField(config);
     this.#forEachOpen((session) => {
       if (proofField(session.target) === shown) session.dialectProven = true;
     });
-    store.setDialectProven(queue, config).catch((error: unknown) => {
+    caches.setDialectProven(queue, config).catch((error: unknown) => {
       log.warn({ err: error, queue }, 'that the cache has shown its dialect was not stored');
     });
   }
 
   #starts(): StartSource | null {
-    const { store, queue } = this.#options;
+    const { caches, queue } = this.#options;
     const perSecond = this.#filesPerSecond;
-    return perSecond === null ? null : (wanted) => store.takeStarts(queue, perSecond, wanted);
+    return perSecond === null ? null : (wanted) => caches.takeStarts(queue, perSecond, wanted);
   }
 
   /** Also with those that are just being opened, once they are. */

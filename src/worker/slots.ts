@@ -1,7 +1,7 @@
 import type { Logger } from 'pino';
 import type { SessionCounters } from '../flush/session.js';
 import type { CacheLimits } from '../model/cache.js';
-import type { WorkStore } from '../store/work.js';
+import type { CacheWork } from '../store/cache-work.js';
 import type { CacheLoad } from './observer.js';
 
 /** What runs on one session of the cache: how much it could do, and what it may. */
@@ -15,7 +15,7 @@ export interface SlotUser {
 }
 
 export interface SlotOptions {
-  store: Pick<WorkStore, 'leaseSlots'>;
+  caches: Pick<CacheWork, 'leaseSlots'>;
   queue: string;
   workerId: string;
   /** The configuration, which an operator may have overruled. */
@@ -135,8 +135,8 @@ export class CacheSlots {
     await this.#leasing;
     for (const timer of [this.#renewal, this.#end, this.#rebalance]) clearTimeout(timer);
     if (!this.#leased) return;
-    const { store, queue, workerId, log } = this.#options;
-    await store.leaseSlots(queue, workerId, this.#configured, 0, 0).catch((error: unknown) => {
+    const { caches, queue, workerId, log } = this.#options;
+    await caches.leaseSlots(queue, workerId, this.#configured, 0, 0).catch((error: unknown) => {
       log.debug({ err: error, queue }, 'slots were not given back; their lease runs out by itself');
     });
   }
@@ -159,12 +159,12 @@ export class CacheSlots {
   async #leaseOnce(): Promise<void> {
     clearTimeout(this.#renewal);
     this.#renewal = undefined;
-    const { store, queue, workerId, log, onPaused, onTrial } = this.#options;
+    const { caches, queue, workerId, log, onPaused, onTrial } = this.#options;
     const inUse = this.outstanding;
     const wanted = Math.max(inUse, this.#wanted());
     this.#asked = wanted;
     try {
-      const lease = await store.leaseSlots(queue, workerId, this.#configured, inUse, wanted);
+      const lease = await caches.leaseSlots(queue, workerId, this.#configured, inUse, wanted);
       const { slots, paused, limits, trial, validUntil } = lease;
       this.#leased = inUse + wanted > 0;
       this.#obey(limits);

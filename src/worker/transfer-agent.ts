@@ -7,7 +7,8 @@ import type { TransferLimits } from '../model/job.js';
 import { pathBytes } from '../model/pathname.js';
 import type { QueueConnection } from '../store/connect.js';
 import { nodeQueueName } from '../store/keys.js';
-import type { ChunkRun, ExpansionRun, TransferWorkJob, WorkStore } from '../store/work.js';
+import type { ChunkRun, ExpansionRun, TransferWorkJob } from '../store/work.js';
+import type { WorkStore } from '../store/work-store.js';
 import { DestinationClaims } from './destination-claims.js';
 import { type ActiveItem, type ItemFate, ItemQueue, OTHERS_PAUSE_MS } from './item-queue.js';
 import { tellOutages } from './outages.js';
@@ -136,7 +137,7 @@ export class TransferAgent {
       this.#items.handBackAll();
       await this.#items.empty();
       await this.#cleaning;
-      await this.#options.store.serves(this.#queue, this.#name, false);
+      await this.#options.store.caches.serves(this.#queue, this.#name, false);
     });
     if (!drained)
       this.#log.warn({ items: this.itemsInHand }, 'agent: not everything was handed back in time');
@@ -158,7 +159,7 @@ export class TransferAgent {
     const { store, maxStalls } = this.#options;
     // What an SCR transfer file lists is for the one that drives it.
     if (await store.transfers.drivesScr(jobId)) return true;
-    const run = await store.beginChunk<TransferWorkJob>(jobId, chunk);
+    const run = await store.chunks.begin<TransferWorkJob>(jobId, chunk);
     if (run === null || run.files.length === 0) return true;
     this.#log.debug({ job: jobId, chunk, run: run.run, files: run.files.length }, 'chunk begun');
     if (item.stalls > maxStalls) {
@@ -170,13 +171,13 @@ export class TransferAgent {
 
   async #directory(item: ActiveItem, jobId: string, directory: number): Promise<ItemFate> {
     const { store, concurrency, maxStalls } = this.#options;
-    const run = await store.beginExpansion<TransferWorkJob>(jobId, directory);
+    const run = await store.expansions.begin<TransferWorkJob>(jobId, directory);
     if (run === null) return 'done';
     if (run === 'later') return { afterMs: OTHERS_PAUSE_MS };
     if (run === 'no room') return { afterMs: NO_ROOM_PAUSE_MS };
     if (item.stalls > maxStalls) {
-      await store.appendEnded(run, [endedUntried(0, run.request.path, agentLost(item.stalls))]);
-      await store.endExpansion(run, 1);
+      await store.expansions.appendEnded(run, [endedUntried(0, run.request.path, agentLost(item.stalls))]);
+      await store.expansions.end(run, 1);
       return 'done';
     }
     return this.#sharing(run.job, async (deps) => {
@@ -206,11 +207,11 @@ export class TransferAgent {
   async #failLost(run: ChunkRun<TransferWorkJob>, stalls: number): Promise<void> {
     const { store } = this.#options;
     this.#log.error({ job: run.job.id, chunk: run.chunk, stalls }, 'a chunk is given up: its agents died');
-    await store.record(
+    await store.chunks.record(
       run,
       run.files.map(({ index, path }) => endedUntried(index, path, agentLost(stalls))),
     );
-    await store.endChunk(run);
+    await store.chunks.end(run);
   }
 
   /** All chunks of a job that are in hand at the same time share its limits, and know of each other's destinations. */
@@ -265,7 +266,7 @@ export class TransferAgent {
   #show(): void {
     const { store, node } = this.#options;
     const show = async (): Promise<void> => {
-      await store.serves(this.#queue, this.#name, true);
+      await store.caches.serves(this.#queue, this.#name, true);
       const paused = await store.transfers.enlist(node);
       if (paused !== this.#paused) this.#log.info(paused ? 'the node is paused' : 'the node is resumed');
       this.#paused = paused;

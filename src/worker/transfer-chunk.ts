@@ -5,7 +5,8 @@ import { HandBack } from '../flush/engine.js';
 import type { FileResult } from '../model/file-result.js';
 import { pathBytes } from '../model/pathname.js';
 import type { TransferOrders } from '../store/transfers.js';
-import type { ChunkFile, ChunkRun, TransferWorkJob, WorkStore } from '../store/work.js';
+import type { ChunkFile, ChunkRun, TransferWorkJob } from '../store/work.js';
+import type { WorkStore } from '../store/work-store.js';
 import type { DestinationClaims } from './destination-claims.js';
 import { JobEnded } from './endings.js';
 import { OutcomeBatches } from './outcome-batches.js';
@@ -14,7 +15,7 @@ import { TransferProgress } from './transfer-progress.js';
 import type { FileTurns } from './transfer-turns.js';
 
 export interface TransferDeps {
-  store: Pick<WorkStore, 'record' | 'endChunk' | 'releaseChunk' | 'transfers'>;
+  store: Pick<WorkStore, 'chunks' | 'transfers'>;
   roots: Roots;
   bufferBytes: number;
   turns: FileTurns;
@@ -54,7 +55,7 @@ export async function runTransferChunk(
     },
     failed: () => abort.abort(new HandBack('the store takes no progress')),
   });
-  const batches = new OutcomeBatches(store, run, {
+  const batches = new OutcomeBatches(store.chunks, run, {
     recorded({ state }) {
       if (state === 'expired') abort.abort(new JobEnded('expired'));
       else if (state !== 'running' && state !== 'queued' && state !== 'expanding')
@@ -109,10 +110,10 @@ export async function runTransferChunk(
     await progress.tellLeft();
   }
   if (unfinished > 0) {
-    await store.releaseChunk(run);
+    await store.chunks.release(run);
     return false;
   }
-  await store.endChunk(run);
+  await store.chunks.end(run);
   return true;
 }
 

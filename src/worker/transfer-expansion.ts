@@ -5,7 +5,8 @@ import { endedUntried, type FileResult } from '../model/file-result.js';
 import { pathBytes, pathText, tidyPathBytes } from '../model/pathname.js';
 import { Duplicates } from '../store/dedup.js';
 import { identityOf } from '../store/entry.js';
-import type { AppendEnd, ExpansionRun, NewFile, TransferWorkJob, WorkStore } from '../store/work.js';
+import type { AppendEnd, ExpansionRun, NewFile, TransferWorkJob } from '../store/work.js';
+import type { WorkStore } from '../store/work-store.js';
 import { JobEnded } from './endings.js';
 import { appendAsRoomIs, NoRoom, type WaitingSeats } from './quota-room.js';
 import { fileError, type Roots } from './transfer-file.js';
@@ -13,7 +14,7 @@ import { fileError, type Roots } from './transfer-file.js';
 const CHUNK_FILES = 512;
 
 export interface TransferExpansionDeps {
-  store: Pick<WorkStore, 'appendExpanded' | 'appendEnded' | 'endExpansion'>;
+  store: Pick<WorkStore, 'expansions'>;
   roots: Roots;
   seats: WaitingSeats;
 }
@@ -62,7 +63,7 @@ export async function runTransferExpansion(
       reply = await append();
       files = [];
     } else if (ended.length === CHUNK_FILES) {
-      reply = await store.appendEnded(run, ended);
+      reply = await store.expansions.appendEnded(run, ended);
       ended = [];
     }
   };
@@ -92,15 +93,15 @@ export async function runTransferExpansion(
     if (signal.reason instanceof JobEnded) return;
     throw signal.reason;
   }
-  if (reply === 'ok' && ended.length > 0) reply = await store.appendEnded(run, ended);
+  if (reply === 'ok' && ended.length > 0) reply = await store.expansions.appendEnded(run, ended);
   if (reply === 'full') {
     const sentence =
       'the job has as many files as one job may have; what else the directory holds was not added';
     const error = fileError('TOO_MANY_FILES', 'expand', sentence);
-    await store.appendEnded(run, [endedUntried(0, request.path, error)]);
+    await store.expansions.appendEnded(run, [endedUntried(0, request.path, error)]);
   }
   // A newer run goes on with it. Any other reply but ok is final for the directory.
-  if (reply !== 'fenced') await store.endExpansion(run, matched);
+  if (reply !== 'fenced') await store.expansions.end(run, matched);
 }
 
 function entryOf(

@@ -16,14 +16,14 @@ import type {
   ExpansionRun,
   NewFile,
   TransferWorkJob,
-  WorkStore,
 } from '../store/work.js';
+import type { WorkStore } from '../store/work-store.js';
 import { JobEnded } from './endings.js';
 import { fileError, type Roots } from './transfer-file.js';
 import { TransferProgress } from './transfer-progress.js';
 
 export interface ScrDeps {
-  store: Pick<WorkStore, 'appendExpanded' | 'appendEnded' | 'endExpansion' | 'record' | 'transfers'>;
+  store: Pick<WorkStore, 'expansions' | 'chunks' | 'transfers'>;
   roots: Roots;
   bufferBytes: number;
   filesAtOnce: number;
@@ -203,7 +203,7 @@ class ScrTransfer {
     if (added.length === 0) return;
     let reply: AppendEnd | AppendRoom = 'ok';
     for (let i = 0; i < added.length && reply === 'ok'; i += CHUNK_FILES) {
-      reply = await this.#deps.store.appendExpanded(this.#run, added.slice(i, i + CHUNK_FILES));
+      reply = await this.#deps.store.expansions.append(this.#run, added.slice(i, i + CHUNK_FILES));
     }
     if (reply === 'ended') this.#abort.abort(new JobEnded('canceled'));
     else if (reply === 'fenced') this.#abort.abort(new HandBack('a newer run has it'));
@@ -219,7 +219,9 @@ class ScrTransfer {
     const sentence =
       'the job has as many files as one job may have; what else the transfer file lists was not added';
     const error = fileError('TOO_MANY_FILES', 'expand', sentence);
-    await this.#deps.store.appendEnded(this.#run, [endedUntried(0, this.#run.request.path, error)]);
+    await this.#deps.store.expansions.appendEnded(this.#run, [
+      endedUntried(0, this.#run.request.path, error),
+    ]);
   }
 
   /** What has not ended when the daemon has: failed, or given up by COMMAND STOP or EXIT. */
@@ -240,7 +242,7 @@ class ScrTransfer {
     await this.#recordResults(
       removed.map((file) => endedUntried(file.index, file.path, stopped, 'canceled')),
     );
-    await store.endExpansion(this.#run, this.#files.size);
+    await store.expansions.end(this.#run, this.#files.size);
   }
 
   async #record(
@@ -280,7 +282,7 @@ class ScrTransfer {
       byChunk.set(chunk, [...(byChunk.get(chunk) ?? []), result]);
     }
     for (const [chunk, some] of byChunk) {
-      const { state } = await store.record({ job, chunk, run: 0, files: [], hold: null }, some);
+      const { state } = await store.chunks.record({ job, chunk, run: 0, files: [], hold: null }, some);
       if (state === 'gone' || state === 'canceled' || state === 'canceling') {
         this.#abort.abort(new JobEnded('canceled'));
       }
@@ -305,6 +307,6 @@ async function failWhole(
   error: unknown,
 ): Promise<void> {
   const { code, message } = copyErrorOf(error, `the transfer file ${path} cannot be used`);
-  await store.appendEnded(run, [endedUntried(0, path, fileError(code, 'expand', message))]);
-  await store.endExpansion(run, 1);
+  await store.expansions.appendEnded(run, [endedUntried(0, path, fileError(code, 'expand', message))]);
+  await store.expansions.end(run, 1);
 }

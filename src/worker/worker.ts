@@ -60,7 +60,7 @@ export class FlushWorker {
     this.#show();
     const { store, workerId, log } = this.#options;
     for (const { name } of left) {
-      store.serves(queueName(name, false), workerId, false).catch((error: unknown) => {
+      store.caches.serves(queueName(name, false), workerId, false).catch((error: unknown) => {
         log.debug({ err: error, cache: name }, 'the store was not told that this worker left a cache');
       });
     }
@@ -116,8 +116,8 @@ export class FlushWorker {
     const addresses = [...this.#caches.keys()].filter((queue) => !configured.includes(queue));
     try {
       await Promise.all([
-        ...configured.map((queue) => store.serves(queue, workerId, present)),
-        ...addresses.map((queue) => store.serves(queue, workerId, present, true)),
+        ...configured.map((queue) => store.caches.serves(queue, workerId, present)),
+        ...addresses.map((queue) => store.caches.serves(queue, workerId, present, true)),
       ]);
     } catch (error) {
       log.debug({ err: error }, 'the store was not told that this worker is there');

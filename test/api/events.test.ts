@@ -6,8 +6,7 @@ import type { Job } from '../../src/model/job.js';
 import { LOCAL_PRINCIPAL, type Principal } from '../../src/model/principal.js';
 import { openJobStore } from '../../src/store/store.js';
 import type { JobStore } from '../../src/store/types.js';
-import type { WorkStore } from '../../src/store/work.js';
-import { openWorkStore } from '../../src/store/work-store.js';
+import { WorkStore } from '../../src/store/work-store.js';
 import { finishAll } from '../store/fixture.js';
 import { type ApiTest, PROJECTS, SCRATCH, startApi } from '../support/api.js';
 import { type EventStream, openEventStream } from '../support/event-stream.js';
@@ -26,7 +25,7 @@ before(async () => {
   redis = await startRedis({ durable: true });
   const common = { redis: { url: redis.url, cluster: false }, keyPrefix: 'api' };
   store = await openJobStore({ ...common, caches });
-  work = openWorkStore(common);
+  work = new WorkStore(common);
   api = startApi({ store, caches, limits: { waiters: 5 } });
   base = await api.listen();
 });

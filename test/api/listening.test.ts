@@ -5,8 +5,7 @@ import { after, before, test } from 'node:test';
 import type { Job, JobFile } from '../../src/model/job.js';
 import { openJobStore } from '../../src/store/store.js';
 import type { JobStore } from '../../src/store/types.js';
-import type { WorkStore } from '../../src/store/work.js';
-import { openWorkStore } from '../../src/store/work-store.js';
+import { WorkStore } from '../../src/store/work-store.js';
 import { finishAll, result } from '../store/fixture.js';
 import { type ApiTest, PROJECTS, SCRATCH, startApi } from '../support/api.js';
 import { type EventStream, openEventStream, type StreamEvent } from '../support/event-stream.js';
@@ -25,7 +24,7 @@ before(async () => {
   redis = await startRedis();
   const common = { redis: { url: redis.url, cluster: false }, keyPrefix: 'api' };
   store = await openJobStore({ ...common, caches });
-  work = openWorkStore(common);
+  work = new WorkStore(common);
   api = startApi({ store, caches, limits: { waiters: 3 } });
   base = await api.listen();
 });
@@ -57,12 +56,12 @@ test('events tell the state, each change and the end, and then the connection en
   assert.equal(stream.response.headers.get('content-type'), 'text/event-stream');
   const first = await stream.next();
   assert.deepEqual([first.event, first.data.id, first.data.state], ['job', id, 'queued']);
-  const run = await work.beginChunk(id, 0);
+  const run = await work.chunks.begin(id, 0);
   assert.ok(run);
   const second = await stream.next();
   assert.deepEqual([second.event, second.data.state], ['job', 'running']);
   assert.notEqual(second.id, first.id);
-  await work.record(
+  await work.chunks.record(
     run,
     run.files.map((file) => result(file)),
   );

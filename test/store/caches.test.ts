@@ -38,7 +38,7 @@ test('slots over all workers never exceed the limit, whatever they want, use and
         const held = new Map<string, number>();
         for (const { name, wanted, busy } of asks) {
           const inUse = Math.floor((held.get(name) ?? 0) * busy);
-          const { slots } = await t.work.leaseSlots(queue, name, inFlight(limit), inUse, wanted);
+          const { slots } = await t.work.caches.leaseSlots(queue, name, inFlight(limit), inUse, wanted);
           assert.ok(slots >= 0 && slots <= wanted);
           held.set(name, Math.max(slots, inUse));
           const sum = [...held.values()].reduce((total, each) => total + each, 0);
@@ -52,7 +52,7 @@ test('slots over all workers never exceed the limit, whatever they want, use and
 
 test('a lone worker gets every slot, and two that want all come to half each', async () => {
   const lease = (worker: string, inUse: number, wanted = 1000) =>
-    t.work.leaseSlots('fair', worker, inFlight(256), inUse, wanted);
+    t.work.caches.leaseSlots('fair', worker, inFlight(256), inUse, wanted);
   assert.equal((await lease('a', 0)).slots, 256);
   assert.equal((await lease('b', 0)).slots, 0);
   // The first learns of the second when it renews; its flushes that are under way end one by one.
@@ -70,7 +70,8 @@ test('a lone worker gets every slot, and two that want all come to half each', a
 });
 
 test('with fewer slots than workers the one that has waited longest is next', async () => {
-  const lease = (worker: string, inUse: number) => t.work.leaseSlots('scarce', worker, inFlight(1), inUse, 5);
+  const lease = (worker: string, inUse: number) =>
+    t.work.caches.leaseSlots('scarce', worker, inFlight(1), inUse, 5);
   const seen = new Set<string>();
   for (let round = 0; round < 12; round++) {
     for (const worker of ['a', 'b', 'c']) if ((await lease(worker, 0)).slots === 1) seen.add(worker);
@@ -79,28 +80,28 @@ test('with fewer slots than workers the one that has waited longest is next', as
 });
 
 test('the lease of a worker that died is given to others when it has expired', async () => {
-  assert.equal((await t.work.leaseSlots('dead', 'a', inFlight(10), 0, 10)).slots, 10);
+  assert.equal((await t.work.caches.leaseSlots('dead', 'a', inFlight(10), 0, 10)).slots, 10);
   const client = t.redis.client();
   const entry = (await client.hget(t.keys.leases('dead'), 'a')) ?? '';
   await client.hset(t.keys.leases('dead'), 'a', entry.replace(/^(\S+ \S+ \S+) \S+/, '$1 1'));
-  assert.equal((await t.work.leaseSlots('dead', 'b', inFlight(10), 0, 10)).slots, 10);
+  assert.equal((await t.work.caches.leaseSlots('dead', 'b', inFlight(10), 0, 10)).slots, 10);
 });
 
 test('flush starts keep to the rate over all workers, and there is no burst after a pause', async () => {
   const client = t.redis.client();
-  const first = await t.work.takeStarts('bucket', 1000, 5000);
+  const first = await t.work.caches.takeStarts('bucket', 1000, 5000);
   assert.equal(first.granted, 1);
   assert.ok(first.waitMs > 0);
   // An hour without a question fills the bucket to a quarter of a second's worth and no further.
   await client.hset(t.keys.bucket('bucket'), 'at', 0);
-  const full = await t.work.takeStarts('bucket', 1000, 5000);
+  const full = await t.work.caches.takeStarts('bucket', 1000, 5000);
   assert.equal(full.granted, 250);
   assert.ok(full.waitMs >= 50);
 
   const startedAt = Date.now();
   let granted = 0;
   while (granted < 100) {
-    const { granted: now, waitMs } = await t.work.takeStarts('slow', 400, 100 - granted);
+    const { granted: now, waitMs } = await t.work.caches.takeStarts('slow', 400, 100 - granted);
     granted += now;
     if (granted < 100) await new Promise((resolve) => setTimeout(resolve, waitMs));
   }
@@ -108,7 +109,7 @@ test('flush starts keep to the rate over all workers, and there is no burst afte
 });
 
 test('limits that an operator sets win over every worker, and go back to the configuration', async () => {
-  const lease = () => t.work.leaseSlots(NAS_QUEUE, 'w', NAS.limits, 0, 1000);
+  const lease = () => t.work.caches.leaseSlots(NAS_QUEUE, 'w', NAS.limits, 0, 1000);
   assert.deepEqual((await lease()).limits, NAS.limits);
   const limited = await t.store.limitCache('nas', { inFlight: 7, filesPerSecond: 2.5 });
   assert.deepEqual(limited.limits, { inFlight: 7, filesPerSecond: 2.5 });
@@ -125,15 +126,15 @@ test('limits that an operator sets win over every worker, and go back to the con
 
   assert.deepEqual((await t.store.limitCache('nas', null)).limits, NAS.limits);
   assert.deepEqual((await lease()).limits, NAS.limits);
-  await t.work.leaseSlots(NAS_QUEUE, 'w', NAS.limits, 0, 0);
+  await t.work.caches.leaseSlots(NAS_QUEUE, 'w', NAS.limits, 0, 0);
   await assert.rejects(t.store.limitCache('nowhere', null), { code: 'CACHE_NOT_FOUND' });
 });
 
 test('a cache that does not answer holds its queue with growing pauses, and its jobs say so', async () => {
-  await t.work.serves(NAS_QUEUE, 'worker', true);
+  await t.work.caches.serves(NAS_QUEUE, 'worker', true);
   const id = await submit(t.store, ['a']);
   const before = await t.store.getRevision(id);
-  const hold = await t.work.holdCache(
+  const hold = await t.work.caches.hold(
     NAS_QUEUE,
     'UNREACHABLE',
     'Connection to 10.0.0.1 port 2049 was refused.',
@@ -141,10 +142,10 @@ test('a cache that does not answer holds its queue with growing pauses, and its 
   assert.equal(hold.tries, 1);
   // Several chunks tell of the same outage: that is one pause.
   assert.deepEqual(
-    await t.work.holdCache(NAS_QUEUE, 'UNREACHABLE', 'Connection to 10.0.0.1 port 2049 was refused.'),
+    await t.work.caches.hold(NAS_QUEUE, 'UNREACHABLE', 'Connection to 10.0.0.1 port 2049 was refused.'),
     hold,
   );
-  assert.deepEqual(await t.work.getHold(NAS_QUEUE), hold);
+  assert.deepEqual(await t.work.caches.getHold(NAS_QUEUE), hold);
   const job = await t.store.getJob(id);
   assert.match(
     job.statusDetail ?? '',
@@ -161,7 +162,7 @@ test('a cache that does not answer holds its queue with growing pauses, and its 
   let pauseMs = 0;
   for (let tries = 2; tries < 9; tries++) {
     await client.hset(t.keys.cache(NAS_QUEUE), 'holdUntil', 1);
-    const next = await t.work.holdCache(NAS_QUEUE, 'UNREACHABLE', 'still away');
+    const next = await t.work.caches.hold(NAS_QUEUE, 'UNREACHABLE', 'still away');
     assert.equal(next.tries, tries);
     const now = next.until - Date.now();
     assert.ok(now > pauseMs || now > 29_000, `${now} after ${pauseMs}`);
@@ -169,23 +170,23 @@ test('a cache that does not answer holds its queue with growing pauses, and its 
     pauseMs = now;
   }
   assert.ok((await client.pttl(`{test}:${NAS_QUEUE}:limiter`)) > 0);
-  await t.work.cacheUp(NAS_QUEUE);
+  await t.work.caches.up(NAS_QUEUE);
   assert.equal(
     await client.exists(`{test}:${NAS_QUEUE}:limiter`),
     0,
     'BullMQ gives out chunks again at once',
   );
-  assert.equal(await t.work.getHold(NAS_QUEUE), null);
+  assert.equal(await t.work.caches.getHold(NAS_QUEUE), null);
   assert.equal((await t.store.getCache('nas')).health, 'up');
   assert.equal((await t.store.getJob(id)).statusDetail, null);
   const { revision } = await t.store.getRevision(id);
-  await t.work.cacheUp(NAS_QUEUE);
+  await t.work.caches.up(NAS_QUEUE);
   assert.equal((await t.store.getRevision(id)).revision, revision);
   await finishAll(t.work, id, 1);
 });
 
 test('while a queue is held BullMQ gives out nothing of it', async () => {
-  const { until: heldUntil } = await t.work.holdCache(NAS_QUEUE, 'UNREACHABLE', 'away');
+  const { until: heldUntil } = await t.work.caches.hold(NAS_QUEUE, 'UNREACHABLE', 'away');
   const id = await submit(t.store, ['a']);
   const takenAt: number[] = [];
   const end = bullWorker(t, NAS_QUEUE, async () => {
@@ -195,7 +196,7 @@ test('while a queue is held BullMQ gives out nothing of it', async () => {
   await end();
   // Timers of BullMQ and Redis round to the millisecond.
   assert.ok((takenAt[0] as number) >= heldUntil - 2);
-  await t.work.cacheUp(NAS_QUEUE);
+  await t.work.caches.up(NAS_QUEUE);
   await t.store.cancel(id);
 });
 
@@ -234,8 +235,8 @@ test('chunks of a small job do not wait for those of a large one', async () => {
   const order: string[] = [];
   const end = bullWorker(t, NAS_QUEUE, async (item) => {
     order.push(item.jobId);
-    const run = 'chunk' in item ? await t.work.beginChunk(item.jobId, item.chunk) : null;
-    if (run) await t.work.releaseChunk(run);
+    const run = 'chunk' in item ? await t.work.chunks.begin(item.jobId, item.chunk) : null;
+    if (run) await t.work.chunks.release(run);
   });
   await t.store.resumeCache('nas');
   await until('all chunks', () => order.filter((jobId) => jobId === large).length === 12);
@@ -261,9 +262,9 @@ test('a new queue is told to those who watch', async () => {
 });
 
 test('that a target has shown the dialect is remembered', async () => {
-  assert.equal(await t.work.isDialectProven(NAS_QUEUE, NAS), false);
-  await t.work.setDialectProven(NAS_QUEUE, NAS);
-  assert.equal(await t.work.isDialectProven(NAS_QUEUE, NAS), true);
+  assert.equal(await t.work.caches.isDialectProven(NAS_QUEUE, NAS), false);
+  await t.work.caches.setDialectProven(NAS_QUEUE, NAS);
+  assert.equal(await t.work.caches.isDialectProven(NAS_QUEUE, NAS), true);
   assert.equal((await t.store.getCache('nas')).dialectProven, true);
   // What took its place under the same name may be a plain server.
   const moved = [
@@ -271,7 +272,7 @@ test('that a target has shown the dialect is remembered', async () => {
     { ...NAS, ports: { ...NAS.ports, nfs: 2050 } },
   ];
   for (const config of moved) {
-    assert.equal(await t.work.isDialectProven(NAS_QUEUE, config), false);
+    assert.equal(await t.work.caches.isDialectProven(NAS_QUEUE, config), false);
     const store = await t.openStore({ caches: [config] });
     assert.equal((await store.getCache('nas')).dialectProven, false);
   }

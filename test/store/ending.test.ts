@@ -33,7 +33,7 @@ test('a job canceled before anything began ends at once, and cancel can be said 
   assert.equal(job.state, 'canceled');
   assert.equal(job.progress.filesCanceled, 70_000);
   assert.match(job.statusDetail ?? '', /70000 files are not done/);
-  assert.equal(await t.work.beginChunk(id, 0), null);
+  assert.equal(await t.work.chunks.begin(id, 0), null);
   assert.equal((await t.store.cancel(id)).revision, job.revision);
   const [group] = await t.store.errorGroups(id);
   assert.deepEqual([group?.code, group?.count, group?.samples.length], ['CANCELED', 70_000, 5]);
@@ -53,8 +53,8 @@ test('a job canceled at work waits for what its workers have in hand, and they a
   assert.equal(canceling.progress.filesCanceled, 488);
   await until('the message', () => told.includes(`${id} canceled`));
   stop();
-  assert.equal((await t.work.record(run, [result(run.files[0] as never)])).state, 'canceling');
-  const reply = await t.work.record(
+  assert.equal((await t.work.chunks.record(run, [result(run.files[0] as never)])).state, 'canceling');
+  const reply = await t.work.chunks.record(
     run,
     run.files.slice(1).map((file) => result(file, { state: 'canceled' })),
   );
@@ -74,7 +74,7 @@ test('a worker learns of a cancel also when the message was lost', async () => {
   const stop = t.work.watchEndings((jobId, why) => told.push(`${jobId} ${why}`));
   await until('to be told', () => told.includes(`${id} canceled`));
   stop();
-  await t.work.record(
+  await t.work.chunks.record(
     run,
     run.files.map((file) => result(file)),
   );
@@ -84,7 +84,7 @@ test('a chunk released into a canceled job ends it', async () => {
   const id = await submit(t.store, manyPaths(10));
   const run = await begin(t.work, id, 0);
   await t.store.cancel(id);
-  await t.work.releaseChunk(run);
+  await t.work.chunks.release(run);
   assert.equal((await t.store.getJob(id)).state, 'canceled');
 });
 
@@ -144,9 +144,9 @@ test('at its deadline a job expires what is pending, also with no worker anywher
 test('a chunk taken up after the deadline is not begun, and a worker at work is told by its next record', async () => {
   const id = await submit(t.store, manyPaths(600), options(0.2));
   const run = await begin(t.work, id, 0);
-  await until('the deadline', async () => (await t.work.beginChunk(id, 1)) === null);
-  assert.equal((await t.work.record(run, [result(run.files[0] as never)])).state, 'expired');
-  await t.work.record(
+  await until('the deadline', async () => (await t.work.chunks.begin(id, 1)) === null);
+  assert.equal((await t.work.chunks.record(run, [result(run.files[0] as never)])).state, 'expired');
+  await t.work.chunks.record(
     run,
     run.files.map((file) => result(file, { state: 'expired' })),
   );
@@ -181,9 +181,9 @@ test('chunks that vanished from the queue are queued again, and then the job end
   await client.del(...(await client.keys(`{test}:${NAS_QUEUE}:*`)));
   const end = bullWorker(t, NAS_QUEUE, async (item) => {
     if (!('chunk' in item)) return;
-    const run = await t.work.beginChunk(item.jobId, item.chunk);
+    const run = await t.work.chunks.begin(item.jobId, item.chunk);
     if (run)
-      await t.work.record(
+      await t.work.chunks.record(
         run,
         run.files.map((file) => result(file)),
       );

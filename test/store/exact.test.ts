@@ -22,7 +22,7 @@ const LETTERS = {
 
 /** Counts of job and cache against the state bytes, which are what really is known of each file. */
 async function expand(id: string): Promise<ExpansionRun | null> {
-  const run = await t.work.beginExpansion(id, 0);
+  const run = await t.work.expansions.begin(id, 0);
   assert.ok(typeof run !== 'string', String(run));
   return run;
 }
@@ -112,7 +112,7 @@ async function play(script: readonly Step[], withDirectory: boolean): Promise<vo
     const run = 'run' in step ? runs[step.run % Math.max(1, runs.length)] : undefined;
     switch (step.do) {
       case 'begin': {
-        const begun = await t.work.beginChunk(id, step.chunk);
+        const begun = await t.work.chunks.begin(id, step.chunk);
         if (begun) runs.push(begun);
         break;
       }
@@ -120,7 +120,7 @@ async function play(script: readonly Step[], withDirectory: boolean): Promise<vo
         if (run) {
           const files = run.files.slice(step.from, step.from + step.count);
           const outcome = step.state !== 'succeeded' ? null : step.clean ? 'already_clean' : 'flushed';
-          await t.work.record(
+          await t.work.chunks.record(
             run,
             files.map((file) => result(file, { state: step.state, outcome })),
           );
@@ -129,14 +129,14 @@ async function play(script: readonly Step[], withDirectory: boolean): Promise<vo
       case 'replay':
         if (run) {
           const results = run.files.map((file) => result(file));
-          await Promise.all([t.work.record(run, results), t.work.record(run, results)]);
+          await Promise.all([t.work.chunks.record(run, results), t.work.chunks.record(run, results)]);
         }
         break;
       case 'release':
-        if (run) await t.work.releaseChunk(run);
+        if (run) await t.work.chunks.release(run);
         break;
       case 'end':
-        if (run) await t.work.endChunk(run);
+        if (run) await t.work.chunks.end(run);
         break;
       case 'cancel':
         await t.store.cancel(id);
@@ -155,22 +155,22 @@ async function play(script: readonly Step[], withDirectory: boolean): Promise<vo
         expansion ??= await expand(id);
         if (!expansion) break;
         const entries = Array.from({ length: step.bad }, (_, index) => ({ index, path: `dir/bad-${index}` }));
-        await t.work.appendExpanded(expansion, manyPaths(step.files));
-        await t.work.appendEnded(
+        await t.work.expansions.append(expansion, manyPaths(step.files));
+        await t.work.expansions.appendEnded(
           expansion,
           entries.map((entry) => result(entry, { state: 'failed' })),
         );
         break;
       }
       case 'endExpansion':
-        if (expansion) await t.work.endExpansion(expansion, 1);
+        if (expansion) await t.work.expansions.end(expansion, 1);
         break;
     }
     await assertExact(id);
   }
   // Whatever happened: a worker that works through what is left, and a sweeper, bring every job to an end.
   expansion = await expand(id);
-  if (expansion) await t.work.endExpansion(expansion, 1);
+  if (expansion) await t.work.expansions.end(expansion, 1);
   await finishAll(t.work, id, 60);
   for (let i = 0; i < 3; i++) await t.sweeper.sweep();
   await assertExact(id);
@@ -183,13 +183,13 @@ async function play(script: readonly Step[], withDirectory: boolean): Promise<vo
   // Nothing that comes later changes an ended job.
   const { revision } = await t.store.getRevision(id);
   for (const run of runs) {
-    await t.work.record(
+    await t.work.chunks.record(
       run,
       run.files.map((file) => result(file, { state: 'failed' })),
     );
-    await t.work.releaseChunk(run);
+    await t.work.chunks.release(run);
   }
-  assert.equal(await t.work.beginChunk(id, 0), null);
+  assert.equal(await t.work.chunks.begin(id, 0), null);
   assert.equal((await t.store.getRevision(id)).revision, revision);
   const client = t.redis.client();
   assert.equal(await client.exists(`{test}:leases:${NAS_QUEUE}`), 0);
@@ -205,13 +205,13 @@ test('counters equal the state bytes after every step of any interleaving, and e
 
 test('a file counts once, by its first end, however often and by whomever it is recorded', async () => {
   const id = await submit(t.store, manyPaths(10));
-  const first = await t.work.beginChunk(id, 0);
-  const second = await t.work.beginChunk(id, 0);
+  const first = await t.work.chunks.begin(id, 0);
+  const second = await t.work.chunks.begin(id, 0);
   assert.ok(first && second);
   assert.equal(second.files.length, 10);
   const replies = await Promise.all(
     [first, second, first, second].map((run) =>
-      t.work.record(
+      t.work.chunks.record(
         run,
         run.files.slice(0, 5).map((file) => result(file, { size: 1 })),
       ),
@@ -221,7 +221,7 @@ test('a file counts once, by its first end, however often and by whomever it is 
     replies.reduce((sum, reply) => sum + reply.accepted, 0),
     5,
   );
-  const reply = await t.work.record(
+  const reply = await t.work.chunks.record(
     first,
     first.files.map((file) => result(file, { state: 'failed' })),
   );
@@ -236,24 +236,24 @@ test('a file counts once, by its first end, however often and by whomever it is 
 
 test('a chunk that is taken up again after a crash redoes only what has not ended', async () => {
   const id = await submit(t.store, manyPaths(512));
-  const crashed = await t.work.beginChunk(id, 0);
+  const crashed = await t.work.chunks.begin(id, 0);
   assert.ok(crashed);
-  await t.work.record(
+  await t.work.chunks.record(
     crashed,
     crashed.files.slice(0, 500).map((file) => result(file)),
   );
-  const again = await t.work.beginChunk(id, 0);
+  const again = await t.work.chunks.begin(id, 0);
   assert.deepEqual(
     again?.files.map(({ index }) => index),
     Array.from({ length: 12 }, (_, i) => 500 + i),
   );
   // The first worker was only slow: what it still knows counts, but it cannot give back what is no longer its own.
-  await t.work.releaseChunk(crashed);
+  await t.work.chunks.release(crashed);
   assert.equal((await t.store.getJob(id)).progress.filesActive, 12);
-  await t.work.record(crashed, [result({ index: 500, path: 'x' })]);
+  await t.work.chunks.record(crashed, [result({ index: 500, path: 'x' })]);
   assert.equal((await t.store.getJob(id)).progress.filesActive, 11);
   assert.ok(again);
-  await t.work.releaseChunk(again);
+  await t.work.chunks.release(again);
   assert.equal((await t.store.getJob(id)).progress.filesPending, 11);
   await finishAll(t.work, id, 1);
   assert.equal((await t.store.getJob(id)).state, 'succeeded');
@@ -261,8 +261,8 @@ test('a chunk that is taken up again after a crash redoes only what has not ende
 
 test('results that belong to another chunk are refused before anything is written', async () => {
   const id = await submit(t.store, manyPaths(600));
-  const run = await t.work.beginChunk(id, 0);
+  const run = await t.work.chunks.begin(id, 0);
   assert.ok(run);
-  await assert.rejects(t.work.record(run, [result({ index: 512, path: 'x' })]), RangeError);
+  await assert.rejects(t.work.chunks.record(run, [result({ index: 512, path: 'x' })]), RangeError);
   await finishAll(t.work, id, 2);
 });

@@ -26,7 +26,7 @@ const LOGS = { path: 'logs', include: [], exclude: [] };
 const code = (wanted: string) => (error: unknown) => error instanceof BrokerError && error.code === wanted;
 
 async function expand(id: string, directory: number): Promise<ExpansionRun> {
-  const run = await t.work.beginExpansion(id, directory);
+  const run = await t.work.expansions.begin(id, directory);
   if (run === null || typeof run === 'string')
     throw new Error(`directory ${directory} of ${id}: ${run ?? 'done'}`);
   return run;
@@ -52,8 +52,8 @@ test('files that a directory holds join the job while others of it are flushed',
   const run = await expand(id, 0);
   assert.deepEqual(run.request, OUT);
   assert.equal((await t.store.getJob(id)).state, 'expanding');
-  assert.equal(await t.work.appendExpanded(run, manyPaths(512)), 'ok');
-  assert.equal(await t.work.appendExpanded(run, ['out/last.h5']), 'ok');
+  assert.equal(await t.work.expansions.append(run, manyPaths(512)), 'ok');
+  assert.equal(await t.work.expansions.append(run, ['out/last.h5']), 'ok');
   assert.equal(await client.exists(t.keys.bullJob(NAS_QUEUE, chunkItemId(id, 2))), 1);
   await finishAll(t.work, id, 3);
   const middle = await t.store.getJob(id);
@@ -61,13 +61,13 @@ test('files that a directory holds join the job while others of it are flushed',
   assert.equal(middle.progress.filesTotal, 514);
   assert.equal(middle.progress.filesSucceeded, 514);
   assert.equal(middle.progress.etaSeconds, null);
-  await t.work.endExpansion(run, 513);
-  await t.work.endExpansion(run, 513);
+  await t.work.expansions.end(run, 513);
+  await t.work.expansions.end(run, 513);
   assert.equal((await t.store.getJob(id)).progress.filesTotalFinal, false);
 
   const second = await expand(id, 1);
-  assert.equal(await t.work.appendEnded(second, [unreadable('logs/secret')]), 'ok');
-  await t.work.endExpansion(second, 0);
+  assert.equal(await t.work.expansions.appendEnded(second, [unreadable('logs/secret')]), 'ok');
+  await t.work.expansions.end(second, 0);
   const job = await t.store.getJob(id);
   assert.equal(job.state, 'partial');
   assert.equal(job.progress.filesFailed, 1);
@@ -79,14 +79,14 @@ test('files that a directory holds join the job while others of it are flushed',
   );
   const { items } = await t.store.listFiles(id, { states: ['failed'] }, null, 10);
   assert.deepEqual([items[0]?.path, items[0]?.lastError?.phase], ['logs/secret', 'expand']);
-  assert.equal(await t.work.beginExpansion(id, 0), null);
+  assert.equal(await t.work.expansions.begin(id, 0), null);
   const all = await t.store.listFiles(id, {}, null, 1000);
   assert.equal(all.items.length, 515);
 });
 
 test('directories that hold nothing make a job that succeeded, with a warning', async () => {
   const id = await submit(t.store, [], { directories: [OUT] });
-  await t.work.endExpansion(await expand(id, 0), 0);
+  await t.work.expansions.end(await expand(id, 0), 0);
   const job = await t.store.getJob(id);
   assert.equal(job.state, 'succeeded');
   assert.equal(job.progress.filesTotal, 0);
@@ -96,19 +96,19 @@ test('directories that hold nothing make a job that succeeded, with a warning', 
 test('an expansion begun anew reads what the first appended, and the first can append no more', async () => {
   const id = await submit(t.store, [], { directories: [LOGS, OUT] });
   const other = await expand(id, 0);
-  await t.work.appendExpanded(other, ['logs/not-mine']);
+  await t.work.expansions.append(other, ['logs/not-mine']);
   const crashed = await expand(id, 1);
-  await t.work.appendExpanded(crashed, ['out/a', 'out/b\udcff']);
+  await t.work.expansions.append(crashed, ['out/a', 'out/b\udcff']);
   const again = await expand(id, 1);
-  assert.equal(await t.work.appendExpanded(crashed, ['out/late']), 'fenced');
+  assert.equal(await t.work.expansions.append(crashed, ['out/late']), 'fenced');
   const appended: string[] = [];
   for await (const { path } of again.appended()) appended.push(path);
   assert.deepEqual(appended, ['out/a', 'out/b\udcff']);
-  assert.equal(await t.work.appendExpanded(again, ['out/c']), 'ok');
-  await t.work.endExpansion(crashed, 3);
+  assert.equal(await t.work.expansions.append(again, ['out/c']), 'ok');
+  await t.work.expansions.end(crashed, 3);
   assert.equal((await t.store.getJob(id)).progress.filesTotal, 4);
-  await t.work.endExpansion(again, 3);
-  await t.work.endExpansion(other, 1);
+  await t.work.expansions.end(again, 3);
+  await t.work.expansions.end(other, 1);
   await finishAll(t.work, id, 3);
   assert.equal((await t.store.getJob(id)).state, 'succeeded');
 });
@@ -117,10 +117,10 @@ test('an append that is sent twice over a broken connection counts once', async 
   const id = await submit(t.store, [], { directories: [OUT] });
   const run = await expand(id, 0);
   const client = t.redis.client();
-  await t.work.appendExpanded(run, ['out/a']);
+  await t.work.expansions.append(run, ['out/a']);
   // The same command again: what a reconnect does with one whose reply was lost.
   await client.hset(t.keys.runs(id), 'd0:seq', 2);
-  assert.equal(await t.work.appendExpanded(run, ['out/a']), 'ok');
+  assert.equal(await t.work.expansions.append(run, ['out/a']), 'ok');
   assert.equal((await t.store.getJob(id)).progress.filesTotal, 1);
   await t.store.cancel(id);
 });
@@ -128,12 +128,12 @@ test('an append that is sent twice over a broken connection counts once', async 
 test('a job takes no more files than one may have', async () => {
   const work = t.openWork({ filesPerJob: 100 });
   const id = await submit(t.store, manyPaths(60), { directories: [OUT] });
-  const run = await work.beginExpansion(id, 0);
+  const run = await work.expansions.begin(id, 0);
   assert.ok(run !== null && typeof run !== 'string');
-  assert.equal(await work.appendExpanded(run, manyPaths(40)), 'ok');
-  assert.equal(await work.appendExpanded(run, ['one more']), 'full');
+  assert.equal(await work.expansions.append(run, manyPaths(40)), 'ok');
+  assert.equal(await work.expansions.append(run, ['one more']), 'full');
   // But it can be told.
-  assert.equal(await work.appendEnded(run, [unreadable('out')]), 'ok');
+  assert.equal(await work.expansions.appendEnded(run, [unreadable('out')]), 'ok');
   assert.equal((await t.store.getJob(id)).progress.filesFailed, 1);
   await t.store.cancel(id);
 });
@@ -143,8 +143,8 @@ test('a job canceled while it is expanded is canceled, even if every file it kne
   await finishAll(t.work, id, 1);
   const run = await expand(id, 0);
   assert.equal((await t.store.cancel(id)).state, 'canceled');
-  assert.equal(await t.work.appendExpanded(run, ['out/a']), 'ended');
-  assert.equal(await t.work.beginExpansion(id, 0), null);
+  assert.equal(await t.work.expansions.append(run, ['out/a']), 'ended');
+  assert.equal(await t.work.expansions.begin(id, 0), null);
   assert.equal((await t.store.getJob(id)).progress.filesTotalFinal, true);
 });
 
@@ -155,7 +155,7 @@ test('a retry is a new job of the files that failed, expired or were canceled, i
   });
   await assert.rejects(t.store.retry(id, LOCAL_PRINCIPAL), code('JOB_NOT_FINISHED'));
   const run = await begin(t.work, id, 0);
-  await t.work.record(
+  await t.work.chunks.record(
     run,
     run.files.map((file) =>
       result(file, file.index < 3 ? { state: file.index === 1 ? 'expired' : 'failed' } : {}),
@@ -181,14 +181,14 @@ test('a retry is a new job of the files that failed, expired or were canceled, i
 test('a retry expands a directory again that was not read to its end, and names its files only so', async () => {
   const id = await submit(t.store, ['listed'], { directories: [OUT, LOGS, { ...LOGS, path: 'whole' }] });
   const whole = await expand(id, 2);
-  await t.work.appendExpanded(whole, ['whole/a']);
-  await t.work.endExpansion(whole, 1);
+  await t.work.expansions.append(whole, ['whole/a']);
+  await t.work.expansions.end(whole, 1);
   const logs = await expand(id, 1);
-  await t.work.appendEnded(logs, [unreadable('logs/secret')]);
-  await t.work.appendExpanded(logs, ['logs/a']);
-  await t.work.endExpansion(logs, 1);
+  await t.work.expansions.appendEnded(logs, [unreadable('logs/secret')]);
+  await t.work.expansions.append(logs, ['logs/a']);
+  await t.work.expansions.end(logs, 1);
   const out = await expand(id, 0);
-  await t.work.appendExpanded(out, ['out/a']);
+  await t.work.expansions.append(out, ['out/a']);
   await t.store.cancel(id);
   const retry = await t.store.retry(id, LOCAL_PRINCIPAL);
   const { items } = await t.store.listFiles(retry.id, {}, null, 10);
@@ -198,7 +198,7 @@ test('a retry expands a directory again that was not read to its end, and names 
   );
   assert.deepEqual((await expand(retry.id, 0)).request, OUT);
   assert.deepEqual((await expand(retry.id, 1)).request, LOGS);
-  assert.equal(await t.work.beginExpansion(retry.id, 2), null);
+  assert.equal(await t.work.expansions.begin(retry.id, 2), null);
   await t.store.cancel(retry.id);
 });
 
@@ -213,15 +213,15 @@ test('a directory that overlaps with one before it waits for that, and knows wha
   const id = await submit(t.store, ['out/inner/x', './out/inner/y', 'outer/z', 'logs/l'], {
     directories: [LOGS, { ...inner, path: 'out' }, inner, { ...inner, path: 'out/innermost' }],
   });
-  assert.equal(await t.work.beginExpansion(id, 2), 'later');
-  assert.equal(await t.work.beginExpansion(id, 3), 'later');
+  assert.equal(await t.work.expansions.begin(id, 2), 'later');
+  assert.equal(await t.work.expansions.begin(id, 3), 'later');
   const logs = await expand(id, 0);
   assert.deepEqual(await all(logs.namedBefore()), ['logs/l']);
   const out = await expand(id, 1);
   assert.deepEqual(await all(out.namedBefore()), ['out/inner/x', './out/inner/y']);
-  await t.work.appendExpanded(out, ['out/a', 'out/inner/b']);
-  assert.equal(await t.work.beginExpansion(id, 2), 'later');
-  await t.work.endExpansion(out, 4);
+  await t.work.expansions.append(out, ['out/a', 'out/inner/b']);
+  assert.equal(await t.work.expansions.begin(id, 2), 'later');
+  await t.work.expansions.end(out, 4);
   const last = await expand(id, 2);
   assert.deepEqual(await all(last.namedBefore()), ['out/inner/x', './out/inner/y', 'out/inner/b']);
   assert.deepEqual(await all(last.appended()), []);

@@ -8,8 +8,8 @@ import type { JobStoreOptions, SweeperOptions, WorkStoreOptions } from '../../sr
 import { openJobStore } from '../../src/store/store.js';
 import { Sweeper } from '../../src/store/sweeper.js';
 import type { JobIntake, JobStore, NewFlush } from '../../src/store/types.js';
-import type { ChunkRun, WorkItem, WorkStore } from '../../src/store/work.js';
-import { openWorkStore } from '../../src/store/work-store.js';
+import type { ChunkRun, WorkItem } from '../../src/store/work.js';
+import { WorkStore } from '../../src/store/work-store.js';
 import { startRedis, type TestRedis, type TestRedisOptions } from '../support/redis.js';
 
 export const NAS: CacheConfig = cacheConfigSchema.parse({
@@ -50,7 +50,7 @@ export async function openTestStore(
   const openStore = async (more: Partial<JobStoreOptions> = {}): Promise<JobStore> =>
     keep(await openJobStore({ ...common, caches: [NAS], ...options.store, ...more }));
   const openWork = (more: Partial<WorkStoreOptions> = {}): WorkStore =>
-    keep(openWorkStore({ ...common, ...more }));
+    keep(new WorkStore({ ...common, ...more }));
   const openSweeper = (more: Partial<SweeperOptions> = {}): Sweeper =>
     keep(new Sweeper({ ...common, lostAfterMs: 0, ...options.sweeper, ...more }));
   return {
@@ -136,7 +136,7 @@ export function result(file: { index: number; path: string }, more: Partial<File
 
 /** Takes up a chunk that must have something to do. */
 export async function begin(work: WorkStore, jobId: string, chunk: number): Promise<ChunkRun> {
-  const run = await work.beginChunk(jobId, chunk);
+  const run = await work.chunks.begin(jobId, chunk);
   if (!run) throw new Error(`chunk ${chunk} of ${jobId} has nothing to do`);
   return run;
 }
@@ -149,10 +149,10 @@ export async function finishAll(
   resultOf: (file: { index: number; path: string }) => FileResult = (file) => result(file),
 ): Promise<void> {
   for (let chunk = 0; chunk < chunks; chunk++) {
-    const run = await work.beginChunk(jobId, chunk);
+    const run = await work.chunks.begin(jobId, chunk);
     if (!run) continue;
-    await work.record(run, run.files.map(resultOf));
-    await work.endChunk(run);
+    await work.chunks.record(run, run.files.map(resultOf));
+    await work.chunks.end(run);
   }
 }
 

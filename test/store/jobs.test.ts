@@ -56,7 +56,7 @@ test('a job goes from queued to succeeded, and its counters tell how far it is',
   assert.equal(running.progress.filesPending, 488);
   assert.notEqual(running.startedAt, null);
 
-  await t.work.record(
+  await t.work.chunks.record(
     run,
     run.files.slice(0, 100).map((file) => result(file, { outcome: 'already_clean', size: 10 })),
   );
@@ -66,11 +66,11 @@ test('a job goes from queued to succeeded, and its counters tell how far it is',
   assert.equal(part.progress.bytesDone, 1000);
   assert.notEqual(part.revision, running.revision);
 
-  await t.work.record(
+  await t.work.chunks.record(
     run,
     run.files.slice(100).map((file) => result(file, { size: 10 })),
   );
-  await t.work.endChunk(run);
+  await t.work.chunks.end(run);
   await finishAll(t.work, id, 2);
   const ended = await t.store.getJob(id);
   assert.equal(ended.state, 'succeeded');
@@ -103,9 +103,11 @@ test('what is recorded comes back with every file, in the order of submission', 
   ];
   const id = await submit(t.store, names);
   const run = await begin(t.work, id, 0);
-  await t.work.record(run, [result(run.files[2] as never, { durationMs: 3.4, evidence: 'written-back' })]);
-  await t.work.record(run, [result(run.files[0] as never, { state: 'failed', attempts: 3 })]);
-  await t.work.endChunk(run);
+  await t.work.chunks.record(run, [
+    result(run.files[2] as never, { durationMs: 3.4, evidence: 'written-back' }),
+  ]);
+  await t.work.chunks.record(run, [result(run.files[0] as never, { state: 'failed', attempts: 3 })]);
+  await t.work.chunks.end(run);
   const { items, nextCursor } = await t.store.listFiles(id, {}, null, 10);
   assert.equal(nextCursor, null);
   assert.deepEqual(
@@ -131,25 +133,25 @@ test('details that came in several batches, from whomever, lie in one blob after
 
   const once = await submit(t.store, ['a', 'b']);
   const only = await begin(t.work, once, 0);
-  await t.work.record(
+  await t.work.chunks.record(
     only,
     only.files.map((file) => result(file)),
   );
-  await t.work.endChunk(only);
+  await t.work.chunks.end(only);
   assert.deepEqual(await blobs(once), ['0.1', '0:n']);
 
   // What the intake said of a duplicate, what a worker recorded before it died, and what the next one did.
   const often = await submit(t.store, ['a', 'a', 'b', 'c']);
   const first = await begin(t.work, often, 0);
-  await t.work.record(first, [result(first.files[0] as never, { attempts: 2 })]);
+  await t.work.chunks.record(first, [result(first.files[0] as never, { attempts: 2 })]);
   const second = await begin(t.work, often, 0);
-  await t.work.record(
+  await t.work.chunks.record(
     second,
     second.files.map((file) => result(file, { attempts: 3 })),
   );
   assert.deepEqual(await blobs(often), ['0.1', '0.2', '0.3', '0:n']);
   const before = await ends(often);
-  await t.work.endChunk(second);
+  await t.work.chunks.end(second);
   assert.deepEqual(await blobs(often), ['0']);
   assert.deepEqual(await ends(often), before);
   assert.deepEqual(before, [
@@ -342,7 +344,7 @@ test('a cache shows how many files are queued and active, to the file', async ()
   const start = await t.store.getCache('nas');
   const id = await submit(t.store, manyPaths(700));
   const run = await begin(t.work, id, 0);
-  await t.work.record(
+  await t.work.chunks.record(
     run,
     run.files.slice(0, 12).map((file) => result(file)),
   );
@@ -352,7 +354,7 @@ test('a cache shows how many files are queued and active, to the file', async ()
   assert.equal(now.jobsActive - start.jobsActive, 1);
   assert.equal(now.configured, true);
   assert.equal(now.health, 'unknown');
-  await t.work.record(
+  await t.work.chunks.record(
     run,
     run.files.map((file) => result(file)),
   );
@@ -393,7 +395,7 @@ test('pausing a cache shows in its jobs, and again when it is resumed', async ()
   assert.equal(paused.pausedReason, 'the link is full');
   assert.notEqual(paused.revision, before.revision);
   assert.equal(
-    (await t.work.leaseSlots(NAS_QUEUE, 'w', { inFlight: 10, filesPerSecond: null }, 0, 5)).slots,
+    (await t.work.caches.leaseSlots(NAS_QUEUE, 'w', { inFlight: 10, filesPerSecond: null }, 0, 5)).slots,
     0,
   );
   assert.equal((await t.store.resumeCache('nas')).paused, false);

@@ -140,12 +140,12 @@ test('a worker waits out the absence of Redis, and what it then records counts o
   using({ redis: { durable: true } }, async (t) => {
     const id = await submit(t.store, manyPaths(600));
     const run = await begin(t.work, id, 0);
-    await t.work.record(
+    await t.work.chunks.record(
       run,
       run.files.slice(0, 100).map((file) => result(file)),
     );
     await t.redis.kill();
-    const recorded = t.work.record(
+    const recorded = t.work.chunks.record(
       run,
       run.files.map((file) => result(file)),
     );
@@ -192,8 +192,8 @@ test('everything closes while Redis is down or frozen, and what waits is rejecte
     const run = await begin(t.work, id, 0);
     await t.redis[away]();
     const pending = [
-      t.work.record(run, [result(run.files[0] as never)]),
-      t.work.holdCache('cache-nas', 'UNREACHABLE', 'away'),
+      t.work.chunks.record(run, [result(run.files[0] as never)]),
+      t.work.caches.hold('cache-nas', 'UNREACHABLE', 'away'),
       t.store.waitForChange(id, 'x', true, AbortSignal.timeout(20_000)),
       t.sweeper.sweep(),
     ];

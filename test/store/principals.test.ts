@@ -103,17 +103,17 @@ test('what ends is given back, in whatever way it ends', async () => {
   const whose = owner('ends', { runningJobs: 1 });
   const done = await ask(t.store, whose, 600);
   for (const chunk of [0, 1]) {
-    const run = await t.work.beginChunk(done.id, chunk);
+    const run = await t.work.chunks.begin(done.id, chunk);
     assert.ok(run);
     // Given back and begun anew: it waits again, and is not counted twice.
-    await t.work.releaseChunk(run);
-    const again = await t.work.beginChunk(done.id, chunk);
+    await t.work.chunks.release(run);
+    const again = await t.work.chunks.begin(done.id, chunk);
     assert.ok(again);
-    await t.work.record(
+    await t.work.chunks.record(
       again,
       again.files.map((file) => result(file)),
     );
-    await t.work.record(
+    await t.work.chunks.record(
       again,
       again.files.map((file) => result(file)),
     );
@@ -122,7 +122,7 @@ test('what ends is given back, in whatever way it ends', async () => {
   assert.deepEqual(await usage('ends'), {});
 
   const canceled = await ask(t.store, whose, 600);
-  await t.work.beginChunk(canceled.id, 0);
+  await t.work.chunks.begin(canceled.id, 0);
   assert.equal((await usage('ends')).filesQueued, '88');
   await t.store.cancel(canceled.id);
   assert.equal((await usage('ends')).filesQueued, undefined);

@@ -18,22 +18,22 @@ test('on a Redis Cluster everything works, and every key carries the one hash ta
     t.work.watchEndings((jobId) => endings.push(jobId));
     const end = bullWorker(t, NAS_QUEUE, async (item) => {
       if ('directory' in item) {
-        const run = await t.work.beginExpansion(item.jobId, item.directory);
+        const run = await t.work.expansions.begin(item.jobId, item.directory);
         if (run === null || typeof run === 'string') return;
-        await t.work.appendExpanded(run, ['d/a', 'd/b']);
-        await t.work.endExpansion(run, 2);
+        await t.work.expansions.append(run, ['d/a', 'd/b']);
+        await t.work.expansions.end(run, 2);
         return;
       }
-      const run = await t.work.beginChunk(item.jobId, item.chunk);
+      const run = await t.work.chunks.begin(item.jobId, item.chunk);
       if (!run) return;
-      await t.work.leaseSlots(NAS_QUEUE, 'w', { inFlight: 10, filesPerSecond: null }, 1, 5);
-      await t.work.takeStarts(NAS_QUEUE, 1000, 10);
+      await t.work.caches.leaseSlots(NAS_QUEUE, 'w', { inFlight: 10, filesPerSecond: null }, 1, 5);
+      await t.work.caches.takeStarts(NAS_QUEUE, 1000, 10);
       for (const half of [run.files.slice(0, 200), run.files.slice(200)])
-        await t.work.record(
+        await t.work.chunks.record(
           run,
           half.map((file) => result(file)),
         );
-      await t.work.endChunk(run);
+      await t.work.chunks.end(run);
     });
     await until('the end', async () => (await t.store.getJob(id)).state === 'succeeded');
     await wait;
@@ -41,7 +41,7 @@ test('on a Redis Cluster everything works, and every key carries the one hash ta
     const canceled = await submit(t.store, ['a']);
     await t.store.cancel(canceled);
     await t.store.pauseCache('nas', 'x');
-    await t.work.holdCache(NAS_QUEUE, 'UNREACHABLE', 'away');
+    await t.work.caches.hold(NAS_QUEUE, 'UNREACHABLE', 'away');
     await t.sweeper.sweep();
     await until('the message', () => endings.includes(canceled));
     assert.equal((await t.store.health()).ok, true);

@@ -9,7 +9,7 @@ before(async () => {
   t = await openTestStore();
 });
 afterEach(async () => {
-  await t.work.serves(NAS_QUEUE, 'w1', false);
+  await t.work.caches.serves(NAS_QUEUE, 'w1', false);
 });
 after(() => t.close());
 
@@ -33,22 +33,22 @@ test('a job whose cache no running worker serves says so, and how to start one, 
 
   const { revision } = await t.store.getRevision(id);
   const told = t.store.waitForChange(id, revision, false, AbortSignal.timeout(20_000));
-  await t.work.serves(NAS_QUEUE, 'w1', true);
+  await t.work.caches.serves(NAS_QUEUE, 'w1', true);
   await told;
   assert.equal(await detail(id), '');
-  await t.work.serves(NAS_QUEUE, 'w2', true);
+  await t.work.caches.serves(NAS_QUEUE, 'w2', true);
   assert.equal((await t.store.getCache('nas')).workers, 2);
 
-  await t.work.serves(NAS_QUEUE, 'w1', false);
+  await t.work.caches.serves(NAS_QUEUE, 'w1', false);
   assert.equal(await detail(id), '', 'another one is still there');
-  await t.work.serves(NAS_QUEUE, 'w2', false);
+  await t.work.caches.serves(NAS_QUEUE, 'w2', false);
   assert.match(await detail(id), /^No running worker serves cache nas \(the last was seen at \d{4}-.*Z\)/);
   await t.store.cancel(id);
 });
 
 test('a worker that was killed is missed after a while, though it said nothing', async () => {
   const id = await submit(t.store, ['a']);
-  await t.work.serves(NAS_QUEUE, 'w1', true);
+  await t.work.caches.serves(NAS_QUEUE, 'w1', true);
   await t.sweeper.sweep();
   assert.equal(await detail(id), '');
   await t.redis.client().zadd(t.keys.servers(NAS_QUEUE), 1, 'w1');
@@ -59,20 +59,20 @@ test('a worker that was killed is missed after a while, though it said nothing',
 
 test('the pause of a cache is told before the want of a worker, that before a hold', async () => {
   const id = await submit(t.store, ['a']);
-  await t.work.holdCache(NAS_QUEUE, 'UNREACHABLE', 'refused');
+  await t.work.caches.hold(NAS_QUEUE, 'UNREACHABLE', 'refused');
   assert.match(await detail(id), /^No running worker/);
   await t.store.pauseCache('nas', 'upgrade');
   assert.match(await detail(id), /^Cache nas is paused: upgrade/);
   await t.store.resumeCache('nas');
-  await t.work.serves(NAS_QUEUE, 'w1', true);
+  await t.work.caches.serves(NAS_QUEUE, 'w1', true);
   assert.match(await detail(id), /^Cache nas has been unreachable since/);
-  await t.work.cacheUp(NAS_QUEUE);
+  await t.work.caches.up(NAS_QUEUE);
   await t.store.cancel(id);
 });
 
 test('a worker that has not heard that an address was forgotten leaves nothing of it behind', async () => {
   const queue = queueName('10.0.0.9', true);
-  await t.work.serves(queue, 'w1', true, true);
+  await t.work.caches.serves(queue, 'w1', true, true);
   const client = t.redis.client();
   assert.equal(await client.exists(t.keys.cache(queue), t.keys.servers(queue)), 0);
 
@@ -83,24 +83,24 @@ test('a worker that has not heard that an address was forgotten leaves nothing o
   });
   const id = await submit(t.store, ['a'], { cache: '10.0.0.9', adHocCache });
   assert.match(await detail(id), /one: writeback serve --role worker$/);
-  await t.work.serves(queue, 'w1', true, true);
+  await t.work.caches.serves(queue, 'w1', true, true);
   assert.equal(await detail(id), '');
   assert.equal((await t.store.getCache('10.0.0.9')).workers, 1);
   await t.store.cancel(id);
 });
 
 test('files that expire while their cache is held tell since when and why, first and last', async () => {
-  await t.work.serves(NAS_QUEUE, 'w1', true);
+  await t.work.caches.serves(NAS_QUEUE, 'w1', true);
   const id = await submit(t.store, manyPaths(3));
   const run = await begin(t.work, id, 0);
   assert.equal(run.hold, null);
-  await t.work.releaseChunk(run);
-  await t.work.holdCache(NAS_QUEUE, 'NOT_REGISTERED', 'The port mapper does not know NFS.');
+  await t.work.chunks.release(run);
+  await t.work.caches.hold(NAS_QUEUE, 'NOT_REGISTERED', 'The port mapper does not know NFS.');
   const again = await begin(t.work, id, 0);
   assert.equal(again.hold?.code, 'NOT_REGISTERED');
   assert.equal(again.hold?.message, 'The port mapper does not know NFS.');
   assert.ok((again.hold?.since ?? 0) > 1_600_000_000_000);
-  await t.work.releaseChunk(again);
+  await t.work.chunks.release(again);
 
   await expire(id);
   const job = await t.store.getJob(id);
@@ -110,7 +110,7 @@ test('files that expire while their cache is held tell since when and why, first
     /3 files are not done: its cache has been unreachable since .*Z \(The port mapper does not know NFS\)\.$/,
   );
   // What holds the cache later is not what held this job.
-  await t.work.cacheUp(NAS_QUEUE);
+  await t.work.caches.up(NAS_QUEUE);
   const { items } = await t.store.listFiles(id, {}, null, 10);
   for (const { firstError, lastError } of items) {
     assert.deepEqual(firstError, {
@@ -133,7 +133,7 @@ test('files that expire while their cache is held tell since when and why, first
 test('files that expire while their cache is paused, or nobody serves it, tell that', async () => {
   const unserved = await submit(t.store, ['a']);
   await expire(unserved);
-  await t.work.serves(NAS_QUEUE, 'w1', true);
+  await t.work.caches.serves(NAS_QUEUE, 'w1', true);
   const paused = await submit(t.store, ['a']);
   await t.store.pauseCache('nas', 'upgrade until 14:00');
   await expire(paused);

@@ -40,14 +40,14 @@ test('a wait for the end ignores progress', async () => {
     ended = true;
   });
   const run = await begin(t.work, id, 0);
-  await t.work.record(
+  await t.work.chunks.record(
     run,
     run.files.slice(0, 5).map((file) => result(file)),
   );
   const seen = t.store.waitForChange(id, revision, false, LONG());
   await seen;
   assert.equal(ended, false);
-  await t.work.record(
+  await t.work.chunks.record(
     run,
     run.files.map((file) => result(file)),
   );
@@ -99,7 +99,7 @@ test('progress is told at most four times a second per job, its end at once', as
   });
   const run = await begin(t.work, id, 0);
   const startedAt = Date.now();
-  for (const file of run.files) await t.work.record(run, [result(file)]);
+  for (const file of run.files) await t.work.chunks.record(run, [result(file)]);
   const seconds = (Date.now() - startedAt) / 1000;
   await until('the last message', () => told.at(-1) === `job ${id} succeeded`);
   assert.ok(told.length <= 4 * seconds + 3, `${told.length} in ${seconds} s`);

@@ -73,7 +73,7 @@ test('a cache that was never there holds its queue until it is', async (t) => {
   await rig.sim.close();
   rig.startWorker();
   const id = await rig.submit(numbered(5));
-  await until('it is held', async () => (await rig.test.work.getHold(rig.queue)) !== null);
+  await until('it is held', async () => (await rig.test.work.caches.getHold(rig.queue)) !== null);
   await rig.restartSim();
   assert.equal((await rig.ended(id)).state, 'succeeded');
 });

@@ -45,7 +45,7 @@ function lender(free = 100) {
 function slotsOf(store: ReturnType<typeof lender>, onPaused = () => {}): CacheSlots {
   const log = pino({ level: 'silent' });
   return new CacheSlots({
-    store,
+    caches: store,
     queue: 'q',
     workerId: 'w',
     configured: { inFlight: 100, filesPerSecond: null },

@@ -25,7 +25,7 @@ test('that a cache has shown the dialect is known to later jobs, in other proces
   const rig = await startRig(t, { synthetic: 3, sim: { flushLatencyMs: 5 } });
   const first = rig.startWorker();
   await rig.ended(await rig.submit(numbered(3)));
-  await until('it is stored', () => rig.test.work.isDialectProven(rig.queue, rig.config));
+  await until('it is stored', () => rig.test.work.caches.isDialectProven(rig.queue, rig.config));
   await first.close(0);
   rig.startWorker();
   // Clean by now: an OK at once, which from an unknown server would be worth nothing.
