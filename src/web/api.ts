@@ -246,7 +246,8 @@ async function send(
   }
   if (answer.ok) return answer;
   const refusal = await refusalOf(answer);
-  if (refusal.status === 401) signOut(refusal.message);
+  // Whoever has not said yet who it is has done nothing wrong.
+  if (refusal.status === 401) signOut(hasToken() ? refusal.message : '');
   if (![502, 503, 504].includes(refusal.status)) throw refusal;
   reportOutage(refusal.message);
   throw new Unreachable(refusal.message);

@@ -363,7 +363,9 @@ test('where a credential is wanted, it asks for a token, keeps it in the tab, an
     await page.press('Enter');
   };
   await page.goto(`${url}/#/caches`);
-  await page.until(says('Send a token.'));
+  await page.until(`document.activeElement?.type === 'password'`);
+  // Nobody has done anything wrong yet.
+  assert.equal(await page.evaluate(says('Send a token.')), false);
   await signIn('wrong');
   await page.until(
     `document.querySelector('input[type=password]')?.value === '' && ${says('Send a token.')}`,

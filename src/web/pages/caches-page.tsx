@@ -7,7 +7,7 @@ import { Ago, Badge, Callout, Unknown } from '../parts/basics.js';
 import { HistoryChart, type Measure } from '../parts/chart.js';
 import { areSame, LimitsAction, limitsText } from '../parts/limits-action.js';
 import { PauseAction } from '../parts/pause-action.js';
-import { href } from '../route.js';
+import { href, route } from '../route.js';
 import { may } from '../session.js';
 import { inText, now } from '../time.js';
 
@@ -19,9 +19,16 @@ const CHARTS = 8;
 /** The write-back targets: health, what their OK is worth, load against limits, the last hour, pause. */
 export function CachesPage() {
   const caches = usePolled('caches', ASK_MS, listCaches);
+  const [, only] = route.value.path;
+  const shown = caches.data?.filter(({ name }) => only === undefined || name === only);
   return (
     <main id="main">
-      <h1 tabIndex={-1}>Caches</h1>
+      {only !== undefined && (
+        <p class="crumbs">
+          <a href={href(['caches'])}>Caches</a> /
+        </p>
+      )}
+      <h1 tabIndex={-1}>{only ?? 'Caches'}</h1>
       {caches.refusal && <Callout tone="bad">{caches.refusal.message}</Callout>}
       {caches.data === undefined && !caches.refusal && <p class="empty">Reading the caches …</p>}
       {caches.data?.length === 0 && (
@@ -36,7 +43,8 @@ export function CachesPage() {
           )}
         </p>
       )}
-      {caches.data?.map((cache, i) => (
+      {only !== undefined && shown?.length === 0 && <Callout tone="bad">There is no such cache.</Callout>}
+      {shown?.map((cache, i) => (
         <CachePanel key={cache.name} cache={cache} live={caches} chart={i < CHARTS} />
       ))}
     </main>
@@ -122,12 +130,12 @@ function Circuit({ cache: { circuit, health, healthDetail } }: { cache: Cache })
           : 'Circuit open: its queue is held.'}
       </strong>{' '}
       {code !== null && <code>{code} </code>}
-      {reason ?? healthDetail ?? 'It does not answer.'}{' '}
+      {(reason ?? healthDetail ?? 'It does not answer').replace(/\.$/, '')}.{' '}
       <span class="soft">
         {since !== null && (
           <>
-            Since <Ago time={since} />
-            {tries > 1 && `, opened ${countText(tries)} times in a row`}.{' '}
+            Opened <Ago time={since} />
+            {tries > 1 && `, ${countText(tries)} times in a row`}.{' '}
           </>
         )}
         {retryAt !== null && circuit.state === 'open' && `It is tried again ${inText(retryAt, now.value)}.`}

@@ -335,7 +335,7 @@ function Terms({ job }: { job: Job }) {
           <>
             <dt>Cache</dt>
             <dd>
-              <a href={href(['caches'])}>{job.cache}</a>, export <code>{job.export}</code>
+              <a href={href(['caches', job.cache])}>{job.cache}</a>, export <code>{job.export}</code>
             </dd>
           </>
         )}

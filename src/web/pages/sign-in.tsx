@@ -1,9 +1,11 @@
-import { useState } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 import { signInWanted } from '../session.js';
 
 /** Asks for a token, which stays in this tab. */
 export function SignIn({ onToken }: { onToken: (token: string) => void }) {
   const [token, setToken] = useState('');
+  const field = useRef<HTMLInputElement>(null);
+  useEffect(() => field.current?.focus(), []);
   return (
     <main id="main" class="sign-in">
       <form
@@ -20,6 +22,7 @@ export function SignIn({ onToken }: { onToken: (token: string) => void }) {
         <label>
           Token
           <input
+            ref={field}
             type="password"
             required
             autocomplete="off"
