@@ -60,6 +60,11 @@ ensureDebianPackages([
     package: 'shellcheck',
     needed: 'the shell scripts for schedulers are not checked',
   },
+  {
+    command: 'promtool',
+    package: 'prometheus',
+    needed: 'metrics, alert rules and dashboard are not shown to Prometheus',
+  },
   { command: 'nfs-ls', package: 'libnfs-utils', needed: 'the tests with an independent client are skipped' },
 ]);
 

@@ -99,6 +99,13 @@ async function sendUnit(
   }
 }
 
+/** Node.js gives up no rights where its libuv might still do file operations with the former ones. */
+function helpFor(why: string): string {
+  return why.includes('io_uring')
+    ? ' This build of Node.js cannot, as that of Debian 13, or its environment has UV_USE_IO_URING=1: run it with Node.js as nodejs.org has it.'
+    : '';
+}
+
 function becomeUser(context: CliContext, identity: string): void {
   const { uid, gid } = IDENTITY.exec(identity)?.groups ?? {};
   if (uid === undefined || gid === undefined || context.becomeUser === undefined) {
@@ -110,7 +117,9 @@ function becomeUser(context: CliContext, identity: string): void {
   try {
     context.becomeUser(Number(uid), Number(gid));
   } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    throw new CliError(`Cannot take the rights of user ${uid}: ${why}.`, EXIT.usage, { cause: error });
+    const why = (error instanceof Error ? error.message : String(error)).replace(/\.$/, '');
+    throw new CliError(`Cannot take the rights of user ${uid}: ${why}.${helpFor(why)}`, EXIT.usage, {
+      cause: error,
+    });
   }
 }

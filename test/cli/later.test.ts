@@ -198,6 +198,23 @@ describe('writeback submit --epilog', () => {
     assert.deepEqual(bodies(started), []);
   });
 
+  test('a Node.js that cannot give up root submits nothing, says what to do, and ends with 0', async () => {
+    const notes = await temporaryFolder();
+    await mkdir(join(notes, 'slurm-c1-42'));
+    const started = await service(() => null);
+    const { code, stderr } = await runCli(['submit', '--epilog', '--later', '--as', '65534:65534'], {
+      url: started.url,
+      env: { ...IN_JOB, WRITEBACK_NOTES: notes },
+      becomeUser: () => {
+        throw new Error('initgroups() disabled: io_uring may be enabled. See CVE-2024-22017.');
+      },
+    });
+    assert.equal(code, 0);
+    assert.match(stderr, /Cannot take the rights of user 65534: .*nodejs\.org/);
+    assert.deepEqual(bodies(started), []);
+    assert.deepEqual(await readdir(notes), ['slurm-c1-42']);
+  });
+
   test('as root it reads a list with the rights of its user, who can neither read its token nor trace it', {
     skip: process.getuid?.() !== 0,
   }, async () => {

@@ -1,7 +1,11 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
-import { test } from 'node:test';
-import { parse } from 'yaml';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { parse, stringify } from 'yaml';
 import { ServiceMetrics } from '../../src/metrics/service-metrics.js';
 import { JOB_STATES } from '../../src/model/words.js';
 import { FILE_ENDINGS } from '../../src/store/counters.js';
@@ -12,7 +16,7 @@ import { type Family, parseExposition } from '../support/exposition.js';
 const root = new URL('../../../', import.meta.url);
 
 /** Everything that any role exports, with every label a metric can have. */
-async function exported(): Promise<Map<string, Family>> {
+async function exportedText(): Promise<string> {
   const count = <K extends string>(keys: readonly K[]) =>
     Object.fromEntries(keys.map((key) => [key, 1])) as Record<K, number>;
   const gauges: CacheGauges = {
@@ -78,7 +82,11 @@ async function exported(): Promise<Map<string, Family>> {
   work.replied('scratch', 'NFS3 COMMIT', 1);
   work.retried('scratch', 'EIO');
   metrics.requestAnswered('GET', '/v1/jobs', 200, 1);
-  return parseExposition(await metrics.text());
+  return metrics.text();
+}
+
+async function exported(): Promise<Map<string, Family>> {
+  return parseExposition(await exportedText());
 }
 
 function dashboardQueries(): string[] {
@@ -156,4 +164,47 @@ test('docs/OPERATIONS.md names every metric of our own', async () => {
     const rest = /^writeback_(?:cache|node|worker)(_.*)$/.exec(name)?.[1];
     assert.ok(page.includes(`\`${name}\``) || (rest !== undefined && page.includes(`\`${rest}\``)), name);
   }
+});
+
+/** Prometheus' own tool, with its own parsers. */
+describe('promtool', {
+  skip: spawnSync('promtool', ['--version']).error ? 'promtool is not installed' : false,
+}, () => {
+  const folder = mkdtempSync(join(tmpdir(), 'writeback-promtool-'));
+  after(() => rmSync(folder, { recursive: true, force: true }));
+
+  function promtool(args: readonly string[], input = ''): { status: number | null; said: string } {
+    const { status, stdout, stderr } = spawnSync('promtool', args, { input, encoding: 'utf8' });
+    return { status, said: `${stdout}${stderr}` };
+  }
+
+  test('reads what is exported, and has nothing against our own names', async () => {
+    const { status, said } = promtool(['check', 'metrics'], await exportedText());
+    // 3: read well, but there are names that it would not have given. Those are of the process.
+    assert.ok(status === 0 || status === 3, said);
+    for (const line of said.trim().split('\n')) assert.match(line, /^(nodejs_|process_|$)/);
+  });
+
+  test('takes the alert rules, and the queries of the dashboard', () => {
+    const rules = promtool(['check', 'rules', fileURLToPath(new URL('deploy/prometheus-alerts.yml', root))]);
+    assert.equal(rules.status, 0, rules.said);
+    const queries = dashboardQueries().filter((query) => !query.startsWith('label_values('));
+    const recorded = queries.map((query, i) => ({
+      record: `query${i}`,
+      expr: query.replaceAll('$__rate_interval', '5m'),
+    }));
+    const file = join(folder, 'queries.yml');
+    writeFileSync(file, stringify({ groups: [{ name: 'dashboard', rules: recorded }] }));
+    const dashboard = promtool(['check', 'rules', file]);
+    assert.equal(dashboard.status, 0, dashboard.said);
+  });
+
+  test('finds that the alerts fire when they should, and only then', () => {
+    const { status, said } = promtool([
+      'test',
+      'rules',
+      fileURLToPath(new URL('test/fixtures/alerts.yaml', root)),
+    ]);
+    assert.equal(status, 0, said);
+  });
 });

@@ -26,6 +26,7 @@ export interface CliRunOptions {
   terminalColumns?: number;
   procFolder?: string;
   signal?: AbortSignal;
+  becomeUser?: CliContext['becomeUser'];
   onStderr?: (text: string) => void;
 }
 
@@ -44,6 +45,7 @@ export async function runCli(args: readonly string[], options: CliRunOptions = {
     signal: options.signal ?? new AbortController().signal,
     version: '0.0.0-test',
     ...(options.procFolder !== undefined && { procFolder: options.procFolder }),
+    ...(options.becomeUser !== undefined && { becomeUser: options.becomeUser }),
     setExitCode() {},
   };
   const code = await runProgram(args, context, [

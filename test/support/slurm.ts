@@ -44,6 +44,12 @@ export async function whyNoSlurm(): Promise<string | null> {
   return null;
 }
 
+/** 24 of `slurm-wlm 24.11.5`. */
+async function slurmMajor(): Promise<number> {
+  const { stdout } = await run('slurmctld', ['-V'], { env: { PATH: '/usr/sbin:/sbin:/usr/bin:/bin' } });
+  return Number(/ (\d+)\./.exec(stdout)?.[1]);
+}
+
 /** The lines of hook.conf.example that set a variable and are commented out there, as an administrator takes them. */
 export async function exampleConf(variable: string): Promise<string[]> {
   const example = await readFile(join(ROOT, 'integrations/hook.conf.example'), 'utf8');
@@ -192,7 +198,11 @@ export class Slurm {
     await this.#install('epilog.sh');
     await this.#install('epilog-slurmctld.sh');
     await this.#install('burst_buffer.lua');
-    await writeFile(join(folder, 'burst_buffer.conf'), 'StageOutTimeout=600\n');
+    const polls = (await slurmMajor()) >= 24;
+    const stageOut = `StageOutTimeout=600\n${polls ? 'PollInterval=2\n' : ''}`;
+    await writeFile(join(folder, 'burst_buffer.conf'), stageOut);
+    // Where nothing uses cgroups, newer ones must be told; older ones do not know the word.
+    if (polls) await writeFile(join(folder, 'cgroup.conf'), 'CgroupPlugin=disabled\n');
     const [controllerPort, ...nodePorts] = await freePorts(1 + NODES.length);
     const here = hostname().split('.')[0];
     const lines = [
