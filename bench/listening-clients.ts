@@ -3,55 +3,51 @@ import { performance } from 'node:perf_hooks';
 import { createInterface } from 'node:readline';
 
 /**
- * Clients that poll a job and clients that listen, as cheap as they can be: they run on the processors that they
- * measure. `node build/bench/listening-clients.js POLLING LISTENING`; then `URL JOB` on stdin begins, an empty line
- * ends it and prints what it was like as a line of JSON.
+ * Clients that poll a job or listen, each on a connection of its own, as cheap as they can be: they run on the
+ * processors that they measure. `node build/bench/listening-clients.js poll CLIENTS MILLISECONDS` or `… listen CLIENTS`;
+ * then `URL JOB` on stdin begins, an empty line ends it and prints what it was like as a line of JSON.
  */
 
-export interface ClientsReport {
+export interface PollingReport {
   pollMs: number[];
-  notModified: number;
-  eventBytes: number;
 }
 
-const POLL_EVERY_MS = 1000;
-const [polling = 0, listening = 0] = process.argv.slice(2).map(Number);
+export interface ListeningReport {
+  events: number;
+  bytes: number;
+}
 
-class Clients {
-  readonly report: ClientsReport = { pollMs: [], notModified: 0, eventBytes: 0 };
+interface Clients {
+  end(): PollingReport | ListeningReport;
+}
+
+const EVENT = Buffer.from('\nevent: ');
+
+class PollingClients implements Clients {
+  readonly #pollMs: number[] = [];
   readonly #sockets: Socket[] = [];
-  readonly #address: URL;
-  readonly #job: string;
+  readonly #everyMs: number;
 
-  constructor(url: string, job: string) {
-    this.#address = new URL(url);
-    this.#job = job;
-    for (let i = 0; i < listening; i++) this.#listen(i % 2 === 0 ? `/v1/jobs/${job}/events` : '/v1/events');
-    for (let i = 0; i < polling; i++) this.#poll((i / polling) * POLL_EVERY_MS);
+  constructor(count: number, everyMs: number, url: URL, job: string) {
+    this.#everyMs = everyMs;
+    for (let i = 0; i < count; i++) this.#poll(url, job, (i / count) * everyMs);
   }
 
-  end(): void {
+  end(): PollingReport {
     for (const socket of this.#sockets) socket.destroy();
-  }
-
-  #listen(path: string): void {
-    const socket = this.#open();
-    socket.write(`GET ${path} HTTP/1.1\r\nHost: ${this.#address.host}\r\n\r\n`);
-    socket.once('data', (part) => requireStatus(String(part), [200]));
-    socket.on('data', (part) => {
-      this.report.eventBytes += part.length;
-    });
+    return { pollMs: this.#pollMs };
   }
 
   /** At a fixed rate, with the entity tag of the answer before, as a careful client does it. */
-  #poll(delayMs: number): void {
-    const socket = this.#open();
+  #poll(url: URL, job: string, delayMs: number): void {
+    const socket = open(url);
+    this.#sockets.push(socket);
     let known = '';
     let begin = 0;
     let text = '';
     const ask = (): void => {
       begin = performance.now();
-      socket.write(`GET /v1/jobs/${this.#job} HTTP/1.1\r\nHost: ${this.#address.host}\r\n${known}\r\n`);
+      socket.write(`GET /v1/jobs/${job} HTTP/1.1\r\nHost: ${url.host}\r\n${known}\r\n`);
     };
     let timer = setTimeout(ask, delayMs);
     socket.setEncoding('latin1').on('data', (part: string) => {
@@ -63,21 +59,43 @@ class Clients {
       const bytes = notModified ? 0 : Number(/\r\ncontent-length: (\d+)/i.exec(text)?.[1] ?? 0);
       if (text.length < headerEnd + 4 + bytes) return;
       const took = performance.now() - begin;
-      this.report.pollMs.push(took);
-      if (notModified) this.report.notModified += 1;
+      this.#pollMs.push(took);
       known = `If-None-Match: ${/\r\netag: ([^\r]+)/i.exec(text)?.[1]}\r\n`;
       text = '';
-      timer = setTimeout(ask, Math.max(0, POLL_EVERY_MS - took));
+      timer = setTimeout(ask, Math.max(0, this.#everyMs - took));
     });
     socket.on('close', () => clearTimeout(timer));
   }
+}
 
-  #open(): Socket {
-    const socket = connect(Number(this.#address.port), this.#address.hostname).setNoDelay();
-    socket.on('error', () => {});
-    this.#sockets.push(socket);
-    return socket;
+class ListeningClients implements Clients {
+  readonly #report: ListeningReport = { events: 0, bytes: 0 };
+  readonly #sockets: Socket[] = [];
+
+  constructor(count: number, url: URL, job: string) {
+    for (let i = 0; i < count; i++) this.#listen(url, i % 2 === 0 ? `/v1/jobs/${job}/events` : '/v1/events');
   }
+
+  end(): ListeningReport {
+    for (const socket of this.#sockets) socket.destroy();
+    return this.#report;
+  }
+
+  #listen(url: URL, path: string): void {
+    const socket = open(url);
+    this.#sockets.push(socket);
+    socket.write(`GET ${path} HTTP/1.1\r\nHost: ${url.host}\r\n\r\n`);
+    socket.once('data', (part) => requireStatus(String(part), [200]));
+    socket.on('data', (part: Buffer) => {
+      this.#report.bytes += part.length;
+      for (let at = part.indexOf(EVENT); at >= 0; at = part.indexOf(EVENT, at + 1)) this.#report.events += 1;
+    });
+  }
+}
+
+function open(url: URL): Socket {
+  const socket = connect(Number(url.port), url.hostname).setNoDelay();
+  return socket.on('error', () => {});
 }
 
 /** A service that refuses would be a quick one. */
@@ -85,12 +103,12 @@ function requireStatus(answer: string, wanted: readonly number[]): void {
   if (!wanted.includes(Number(answer.slice(9, 12)))) throw new Error(`the service answered ${answer}`);
 }
 
+const [kind, ...counts] = process.argv.slice(2);
+const [count = 0, everyMs = 0] = counts.map(Number);
 let clients: Clients | null = null;
 for await (const line of createInterface({ input: process.stdin })) {
   const [url = '', job = ''] = line.split(' ');
-  if (line !== '') clients = new Clients(url, job);
-  else if (clients !== null) {
-    clients.end();
-    console.log(JSON.stringify(clients.report));
-  }
+  if (line === '') console.log(JSON.stringify(clients?.end()));
+  else if (kind === 'poll') clients = new PollingClients(count, everyMs, new URL(url), job);
+  else clients = new ListeningClients(count, new URL(url), job);
 }

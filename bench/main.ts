@@ -113,11 +113,16 @@ if (parts.includes('listeners')) {
   const listeners = await benchListeners();
   results.listeners = listeners;
   for (const row of listeners) {
-    const { workload, polling, listening, ...shown } = row;
+    const { workload, files, rounds, polling, pollEveryMs, listening, ...shown } = row;
+    const { busyAlone, busyWatched, perPoll, perEvent, ...numbers } = shown;
     console.log(
-      `\n${polling} clients poll a job once a second and ${listening} listen; it is bound by ${workload}`,
+      `\n${polling} clients poll a job of ${files} files every ${pollEveryMs} ms and ${listening} listen; it is bound by ${workload} (median of ${rounds})`,
     );
-    console.table(shown);
+    console.table(numbers);
+    console.log('Processors kept busy');
+    console.table({ alone: busyAlone, watched: busyWatched });
+    console.log('Microseconds of processor time');
+    console.table({ 'a poll': perPoll, 'an event': perEvent });
   }
 }
 
