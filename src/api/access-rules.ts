@@ -48,9 +48,8 @@ export function addAccessRules(
 
   // What one may not flush or transfer, and a job of somebody else, is nothing at all: who may not see it learns
   // nothing of it, not even that it is there.
-  app.addHook('preHandler', async (request) => {
+  app.addHook('preHandler', (request, _reply, done) => {
     const [, kind] = OF_A_QUEUE.exec(request.routeOptions.url ?? '') ?? [];
-    if (kind === undefined) return;
     const { name } = request.params as { name: string };
     if (kind === 'caches' && !seesCache(request.principal, name)) {
       throw new BrokerError('CACHE_NOT_FOUND', `There is no cache ${JSON.stringify(name)}.`);
@@ -61,15 +60,16 @@ export function addAccessRules(
         `No agent of a node ${JSON.stringify(name)} was ever seen, and no job names it.`,
       );
     }
+    done();
   });
 
-  app.addHook('preHandler', async (request) => {
-    if (!OF_A_JOB.test(request.routeOptions.url ?? '')) return;
-    const { id } = request.params as { id: string };
-    if (hasRole(request.principal.role, 'operate')) return;
-    if (!seesJobsOf(request.principal, await store.ownerOf(id))) {
-      throw new BrokerError('JOB_NOT_FOUND', `There is no job ${id}.`);
-    }
+  app.addHook('preHandler', ({ routeOptions, params, principal }, _reply, done) => {
+    if (!OF_A_JOB.test(routeOptions.url ?? '') || hasRole(principal.role, 'operate')) return done();
+    const { id } = params as { id: string };
+    store.ownerOf(id).then((owner) => {
+      if (seesJobsOf(principal, owner)) done();
+      else done(new BrokerError('JOB_NOT_FOUND', `There is no job ${id}.`));
+    }, done);
   });
 }
 

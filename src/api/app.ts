@@ -9,13 +9,14 @@ import Fastify, {
   type FastifyRequest,
   LogController,
 } from 'fastify';
-import { serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod';
+import { validatorCompiler } from 'fastify-type-provider-zod';
 import { addAccessRules } from './access-rules.js';
 import { Admissions } from './admissions.js';
 import { type BodyLimits, readJson } from './body.js';
 import { Connections } from './connections.js';
 import { serveDashboardFile } from './dashboard.js';
 import type { ApiDeps, RouteContext } from './deps.js';
+import { JobEvents } from './job-events.js';
 import { JobFeed } from './job-feed.js';
 import { openApiOptions } from './openapi.js';
 import { refuseConnection, sendProblem } from './problem.js';
@@ -49,6 +50,7 @@ import { readyz } from './routes/readyz.js';
 import { resumeCache } from './routes/resume-cache.js';
 import { resumeNode } from './routes/resume-node.js';
 import { retryJob } from './routes/retry-job.js';
+import { writeOnce } from './serializer.js';
 import { Waiters } from './waiters.js';
 
 /** JSON bodies of everything but POST /v1/flushes and /v1/transfers. */
@@ -69,6 +71,7 @@ export function buildApp(deps: ApiDeps): FastifyInstance {
     waiters: new Waiters(limits.waiters),
     admissions: new Admissions(deps.authenticate, deps.log),
     feed: new JobFeed(deps.store, deps.log),
+    jobEvents: new JobEvents(deps.store),
   };
   const options: FastifyHttpOptions<Server> = {
     loggerInstance: deps.log as FastifyBaseLogger,
@@ -90,7 +93,7 @@ export function buildApp(deps: ApiDeps): FastifyInstance {
   ) as FastifyInstance;
 
   app.setValidatorCompiler(validatorCompiler);
-  app.setSerializerCompiler(serializerCompiler);
+  app.setSerializerCompiler(writeOnce);
   app.setErrorHandler(sendProblem);
   readBodies(app, {
     maxBytes: SMALL_BODY_BYTES,

@@ -8,6 +8,7 @@ import type { Access } from '../model/words.js';
 import type { JobStore } from '../store/types.js';
 import type { Admissions, Authenticate } from './admissions.js';
 import type { DashboardFile } from './dashboard.js';
+import type { JobEvents } from './job-events.js';
 import type { JobFeed } from './job-feed.js';
 import type { OperationDocs } from './openapi.js';
 import type { Targets } from './target.js';
@@ -52,6 +53,7 @@ export interface RouteContext extends ApiDeps {
   waiters: Waiters;
   admissions: Admissions;
   feed: JobFeed;
+  jobEvents: JobEvents;
   targets: Targets;
 }
 

@@ -3,6 +3,7 @@ import { BrokerError } from '../model/errors.js';
 import type { Job } from '../model/job.js';
 import { isTerminalJobState } from '../model/words.js';
 import type { JobStore, Revision } from '../store/types.js';
+import { Audience, type Seat } from './audience.js';
 
 const PING_MS = 15_000;
 const EVENTS_APART_MS = 250;
@@ -19,60 +20,125 @@ export function jobEvent({ revision: _, ...job }: Job & Revision, id: string): s
   return `id: ${id}\nevent: ${isTerminalJobState(job.state) ? 'end' : 'job'}\ndata: ${JSON.stringify(job)}\n\n`;
 }
 
-/**
- * The events of a job in the form of text/event-stream: its present state unless `lastEventId` names it, every change
- * at most four times a second (only the newest state counts), a comment when nothing happens, the end. Ends after
- * that, at the abort, or when the job is gone.
- */
-export async function* jobEvents(
-  store: JobStore,
-  first: Job & Revision,
-  lastEventId: string | undefined,
-  signal: AbortSignal,
-): AsyncGenerator<string, void, undefined> {
-  yield `${reconnectAfter(AGAIN_MS)}\n`;
-  let job = first;
-  let known = lastEventId;
-  for (;;) {
-    const toldAt = Date.now();
-    if (job.revision !== known) {
-      yield jobEvent(job, job.revision);
-      if (isTerminalJobState(job.state)) return;
-      known = job.revision;
-    } else {
-      yield ': ping\n\n';
-    }
+/** The events of single jobs, for any number of listeners to each: a change is read, and its text made, once for all. */
+export class JobEvents {
+  readonly #store: JobStore;
+  readonly #watched = new Map<string, WatchedJob>();
+  readonly #texts = new WeakMap<Job & Revision, Buffer>();
+
+  constructor(store: JobStore) {
+    this.#store = store;
+  }
+
+  /**
+   * The events of a job in the form of text/event-stream: its present state unless `lastEventId` names it, every change
+   * at most four times a second (only the newest state counts), a comment when nothing happens, the end. Ends after
+   * that, at the abort, or when the job is gone.
+   * @param first the job as it is now
+   */
+  async *listen(
+    first: Job & Revision,
+    lastEventId: string | undefined,
+    signal: AbortSignal,
+  ): AsyncGenerator<string | Buffer, void, undefined> {
+    yield `${reconnectAfter(AGAIN_MS)}\n`;
+    const watched = this.#watched.get(first.id) ?? new WatchedJob(this.#store, first.id);
+    this.#watched.set(first.id, watched);
+    const seat = watched.enter(signal);
     try {
-      await changeWithin(PING_MS, signal, (until) => store.waitForChange(job.id, job.revision, false, until));
-      await sleep(toldAt + EVENTS_APART_MS - Date.now(), signal);
-      if (signal.aborted) return;
-      job = await store.getJob(job.id);
-    } catch (error) {
-      if (!(error instanceof BrokerError) || error.code !== 'STORE_UNAVAILABLE') return;
-      await sleep(AGAIN_MS, signal);
+      let job = first;
+      let known = lastEventId;
+      while (!signal.aborted) {
+        if (job.revision !== known) {
+          yield this.#text(job);
+          if (isTerminalJobState(job.state)) return;
+          known = job.revision;
+        } else {
+          yield ': ping\n\n';
+        }
+        const pingAt = Date.now() + PING_MS;
+        while (await watched.told(seat, known, pingAt - Date.now())) {
+          if (watched.gone) return;
+          // What was news to others need not be to this one.
+          if (watched.job === null || watched.job.revision === known) continue;
+          job = watched.job;
+          break;
+        }
+      }
+    } finally {
+      if (watched.leave(seat) === 0 && this.#watched.get(first.id) === watched)
+        this.#watched.delete(first.id);
     }
-    if (signal.aborted) return;
+  }
+
+  #text(job: Job & Revision): Buffer {
+    let text = this.#texts.get(job);
+    if (!text) {
+      text = Buffer.from(jobEvent(job, job.revision));
+      this.#texts.set(job, text);
+    }
+    return text;
   }
 }
 
-async function changeWithin(
-  ms: number,
-  signal: AbortSignal,
-  wait: (until: AbortSignal) => Promise<void>,
-): Promise<void> {
-  const controller = new AbortController();
-  const abort = () => controller.abort();
-  if (signal.aborted) abort();
-  const timer = setTimeout(abort, ms);
-  signal.addEventListener('abort', abort);
-  try {
-    await wait(controller.signal);
-  } finally {
-    clearTimeout(timer);
-    signal.removeEventListener('abort', abort);
+/** A job that is read again when it has changed, for as long as a listener waits for that. */
+class WatchedJob {
+  /** As it was found by the read that all were woken for; null: that read failed. */
+  job: (Job & Revision) | null = null;
+  gone = false;
+  readonly #store: JobStore;
+  readonly #id: string;
+  readonly #audience = new Audience();
+  #listeners = 0;
+  /** What is waited for: a change of this revision; null: nothing. */
+  #since: string | null = null;
+  #hurry = new AbortController();
+  #toldAt = Date.now();
+
+  constructor(store: JobStore, id: string) {
+    this.#store = store;
+    this.#id = id;
+  }
+
+  enter(signal: AbortSignal): Seat {
+    this.#listeners += 1;
+    return this.#audience.enter(signal);
+  }
+
+  /** @returns how many listeners are left */
+  leave(seat: Seat): number {
+    seat.leave();
+    this.#listeners -= 1;
+    if (this.#listeners === 0) this.#hurry.abort();
+    return this.#listeners;
+  }
+
+  /** Waits for the next read. @returns false: there was none in the time, or the listener has left */
+  told(seat: Seat, known: string, timeoutMs: number): Promise<boolean> {
+    if (this.#since === null) void this.#read(known);
+    // What others wait for may have happened before this one came, or while it did not read.
+    else if (this.#since !== known) this.#hurry.abort();
+    return seat.wait(timeoutMs);
+  }
+
+  async #read(since: string): Promise<void> {
+    this.#since = since;
+    this.#hurry = new AbortController();
+    this.job = null;
+    try {
+      await this.#store.waitForChange(this.#id, since, false, this.#hurry.signal);
+      await pause(this.#toldAt + EVENTS_APART_MS - Date.now());
+      if (this.#listeners > 0) this.job = await this.#store.getJob(this.#id);
+    } catch (error) {
+      if (error instanceof BrokerError && error.code === 'STORE_UNAVAILABLE') await pause(AGAIN_MS);
+      else this.gone = true;
+    }
+    this.#since = null;
+    this.#toldAt = Date.now();
+    this.#audience.wake();
   }
 }
 
-async function sleep(ms: number, signal: AbortSignal): Promise<void> {
-  if (ms > 0) await delay(ms, undefined, { signal, ref: false }).catch(() => {});
+async function pause(ms: number): Promise<void> {
+  if (ms > 0) await delay(ms, undefined, { ref: false });
 }

@@ -4,6 +4,7 @@ import type { Logger } from 'pino';
 import { BrokerError } from '../model/errors.js';
 import type { Job } from '../model/job.js';
 import type { ChangedJobs, JobStore } from '../store/types.js';
+import { Audience } from './audience.js';
 import { jobEvent, reconnectAfter } from './job-events.js';
 
 const PING_MS = 15_000;
@@ -36,7 +37,7 @@ export interface Wish {
 export class JobFeed {
   readonly #store: JobStore;
   readonly #log: Logger;
-  readonly #waiting = new Set<() => void>();
+  readonly #audience = new Audience();
   /** What lies before this place has been read. */
   #head = 0;
   /** What was read last. */
@@ -71,13 +72,14 @@ export class JobFeed {
     signal: AbortSignal,
   ): AsyncGenerator<string | Buffer, void, undefined> {
     this.#listeners += 1;
+    const seat = this.#audience.enter(signal);
     if (!this.#reading) void this.#read(now);
     try {
       let place = from;
       yield `${reconnectAfter(AGAIN_MS)}id: ${place}\n\n`;
       while (!signal.aborted) {
         if (place >= this.#head) {
-          if (!(await this.#moves(signal)) && !signal.aborted) yield `: ping\nid: ${place}\n\n`;
+          if (!(await seat.wait(PING_MS)) && !signal.aborted) yield `: ping\nid: ${place}\n\n`;
           continue;
         }
         const batch = this.#batch?.from === place ? this.#batch : await this.#missed(place, signal);
@@ -86,27 +88,9 @@ export class JobFeed {
         if (text.length > 0) yield text;
       }
     } finally {
+      seat.leave();
       this.#listeners -= 1;
     }
-  }
-
-  /** Waits for the head to move. False: it did not in the time of a ping, or the listener has left. */
-  async #moves(signal: AbortSignal): Promise<boolean> {
-    return new Promise((resolve) => {
-      const end = (moved: boolean): void => {
-        clearTimeout(timer);
-        signal.removeEventListener('abort', leave);
-        this.#waiting.delete(wake);
-        resolve(moved);
-      };
-      const wake = (): void => end(true);
-      const leave = (): void => end(false);
-      const timer = setTimeout(leave, PING_MS);
-      timer.unref();
-      signal.addEventListener('abort', leave);
-      this.#waiting.add(wake);
-      if (signal.aborted) leave();
-    });
   }
 
   async #missed(place: number, signal: AbortSignal): Promise<Batch> {
@@ -157,7 +141,7 @@ export class JobFeed {
       const batch = new Batch(this.#head, changed);
       this.#batch = batch;
       this.#head = batch.to;
-      for (const wake of [...this.#waiting]) wake();
+      this.#audience.wake();
       // They take their texts before this goes on.
       await pause(0);
       const spentMs = performance.now() - begin;

@@ -3,7 +3,7 @@ import { BrokerError } from '../model/errors.js';
 import type { Principal } from '../model/principal.js';
 import type { RouteContext } from './deps.js';
 
-/** What holds for every request, whatever its route. */
+/** What holds for every request, whatever its route. Hooks that wait for nothing are not async: they are all run each time. */
 
 const PROBES = new Set(['/healthz', '/readyz', '/metrics']);
 const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS']);
@@ -17,15 +17,17 @@ const API_HEADERS = {
 const DATA_POLICY = "default-src 'none'; frame-ancestors 'none'";
 
 export function addRequestRules(app: FastifyInstance, { shuttingDown, metrics }: RouteContext): void {
-  app.addHook('onRequest', async (request, reply) => {
+  app.addHook('onRequest', (request, reply, done) => {
     setHeaders(request, reply);
     if (shuttingDown()) reply.header('connection', 'close');
     if (!SAFE_METHODS.has(request.method)) refuseOtherSites(request);
+    done();
   });
-  app.addHook('onSend', async (_request, reply) => {
+  app.addHook('onSend', (_request, reply, _payload, done) => {
     if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-cache');
+    done();
   });
-  app.addHook('onResponse', async (request, reply) => {
+  app.addHook('onResponse', (request, reply, done) => {
     const { method, url } = request;
     const durationMs = Math.round(reply.elapsedTime);
     metrics?.requestAnswered(method, request.routeOptions.url ?? '', reply.statusCode, reply.elapsedTime);
@@ -34,6 +36,7 @@ export function addRequestRules(app: FastifyInstance, { shuttingDown, metrics }:
     // Not set where nobody is asked who it is.
     const principal = (request.principal as Principal | null)?.name;
     request.log[level]({ method, url, status: reply.statusCode, durationMs, principal }, 'request answered');
+    done();
   });
 
   app.setNotFoundHandler((request) => {

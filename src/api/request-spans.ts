@@ -14,7 +14,7 @@ const tracer = trace.getTracer('writeback-broker');
 /** Before the hooks of others, so that what they refuse is in the trace as well. */
 export function addRequestSpans(app: FastifyInstance): void {
   app.decorateRequest('span', null as unknown as Span);
-  app.addHook('onRequest', async (request) => {
+  app.addHook('onRequest', (request, _reply, done) => {
     const { method, routeOptions, id } = request;
     const route = routeOptions.url ?? '';
     request.span = tracer.startSpan(
@@ -25,11 +25,13 @@ export function addRequestSpans(app: FastifyInstance): void {
       },
       propagation.extract(ROOT_CONTEXT, request.headers),
     );
+    done();
   });
-  app.addHook('onResponse', async ({ span }, { statusCode }) => {
+  app.addHook('onResponse', ({ span }, { statusCode }, done) => {
     span.setAttribute('http.response.status_code', statusCode);
     if (statusCode >= 500) span.setStatus({ code: SpanStatusCode.ERROR });
     span.end();
+    done();
   });
 }
 

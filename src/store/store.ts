@@ -23,6 +23,8 @@ import { type JobIntake, type JobStore, type Revision, UNKNOWN_ORIGIN } from './
 import { Waiters } from './waiters.js';
 
 const READY_WAIT_MS = 2000;
+/** Of a job: any number of clients that poll it cost Redis no more than a hundred reads a second, and wait so long. */
+const READS_APART_MS = 10;
 
 /**
  * The store as the API uses it. Redis need not be there yet: until it is, every method throws STORE_UNAVAILABLE.
@@ -40,13 +42,14 @@ export async function openJobStore(options: JobStoreOptions): Promise<JobStore> 
   const deliveries = new Deliveries(commands, queues, jobs);
   const caches = new Caches(commands, queues, options.caches);
   const nodes = new Nodes(commands, queues);
-  const shown = new Coalesced((id) => jobs.get(id));
+  const shown = new Coalesced((id) => jobs.get(id), READS_APART_MS);
+  const revisions = new Coalesced((id) => waiters.revision(id), READS_APART_MS);
   const getJob = (id: string): Promise<Job & Revision> => guarded(() => shown.get(id));
   const load = (id: string, queue: string): Promise<Job> => guarded(() => jobs.get(id, queue));
   const openIntake = (owner: JobOwner, origin = UNKNOWN_ORIGIN): JobIntake =>
     new Intake(commands, queues, options, owner, origin, load);
   const revisionOf = async (id: string): Promise<Revision & { queue: string }> => {
-    const found = isJobId(id) ? await waiters.revision(id) : undefined;
+    const found = isJobId(id) ? await revisions.get(id) : undefined;
     if (!found) throw await jobs.missing(id);
     return found;
   };

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { mock, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { JOB_EXAMPLE } from '../../src/api/examples.js';
-import { jobEvents } from '../../src/api/job-events.js';
+import { JobEvents } from '../../src/api/job-events.js';
 import type { Job } from '../../src/model/job.js';
 import type { JobStore, Revision } from '../../src/store/types.js';
 
@@ -44,17 +44,17 @@ function changingJob() {
 
 const never = new AbortController().signal;
 
-async function text(events: AsyncGenerator<string>): Promise<string> {
+async function text(events: AsyncGenerator<string | Buffer>): Promise<string> {
   const { value, done } = await events.next();
   assert.ok(!done);
-  return value;
+  return String(value);
 }
 
 test('a connection on which nothing happens is kept alive by a comment every 15 seconds', async (t) => {
   mock.timers.enable({ apis: ['setTimeout', 'Date'] });
   t.after(() => mock.timers.reset());
   const { store, shown } = changingJob();
-  const events = jobEvents(store, shown(), '1', never);
+  const events = new JobEvents(store).listen(shown(), '1', never);
   assert.match(await text(events), /^retry: \d+/);
   // What is known is not told again, but something is said, so that a proxy passes the answer on.
   assert.equal(await text(events), ': ping\n\n');
@@ -79,7 +79,7 @@ test('a job that changes all the time is told at most four times a second', asyn
   // Also keeps the process: the pauses between events do not.
   const busy = setInterval(changes, 1);
   t.after(() => clearInterval(busy));
-  const events = jobEvents(store, shown(), undefined, never);
+  const events = new JobEvents(store).listen(shown(), undefined, never);
   await text(events);
   const begunAt = Date.now();
   const told = new Set<string>();
@@ -92,7 +92,7 @@ test('a job that changes all the time is told at most four times a second', asyn
 
 test('a listener that does not read costs nothing, and hears of the newest state when it reads again', async () => {
   const { store, shown, asked, changes } = changingJob();
-  const events = jobEvents(store, shown(), undefined, never);
+  const events = new JobEvents(store).listen(shown(), undefined, never);
   await text(events);
   assert.match(await text(events), /"change 1"/);
   const before = { ...asked };

@@ -3,13 +3,12 @@ import { jobParamsSchema } from '../../model/job-queries.js';
 import { isTerminalJobState } from '../../model/words.js';
 import { operation, type RouteContext } from '../deps.js';
 import { JOB_EXAMPLE } from '../examples.js';
-import { jobEvents } from '../job-events.js';
 import { cutAfter, eventsOf, LONGEST_STREAM_MS, sendStream } from '../streams.js';
 
 const TYPE = 'text/event-stream';
 
 /** GET /v1/jobs/{id}/events */
-export function listenToJob({ store, waiters, admissions, limits }: RouteContext) {
+export function listenToJob({ store, jobEvents, waiters, admissions, limits }: RouteContext) {
   return operation({
     method: 'GET',
     url: '/v1/jobs/:id/events',
@@ -63,7 +62,7 @@ A comment comes when nothing else did for 15 seconds. A connection that broke, o
       reply.header('connection', 'close');
       // A proxy that gathers an answer before it passes it on would make this useless.
       reply.header('cache-control', 'no-store').header('x-accel-buffering', 'no');
-      return sendStream(reply, TYPE, eventsOf(jobEvents(store, job, known, until), admitted));
+      return sendStream(reply, TYPE, eventsOf(jobEvents.listen(job, known, until), admitted));
     },
   });
 }
