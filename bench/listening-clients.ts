@@ -21,6 +21,7 @@ interface Clients {
   end(): PollingReport | ListeningReport;
 }
 
+const ASK_AGAIN_MS = 100;
 const EVENT = Buffer.from('\nevent: ');
 
 class PollingClients implements Clients {
@@ -45,19 +46,27 @@ class PollingClients implements Clients {
     let known = '';
     let begin = 0;
     let text = '';
+    const send = (): void => {
+      socket.write(`GET /v1/jobs/${job} HTTP/1.1\r\nHost: ${url.host}\r\n${known}\r\n`);
+    };
     const ask = (): void => {
       begin = performance.now();
-      socket.write(`GET /v1/jobs/${job} HTTP/1.1\r\nHost: ${url.host}\r\n${known}\r\n`);
+      send();
     };
     let timer = setTimeout(ask, delayMs);
     socket.setEncoding('latin1').on('data', (part: string) => {
       text += part;
       const headerEnd = text.indexOf('\r\n\r\n');
       if (headerEnd < 0) return;
-      requireStatus(text, [200, 304]);
-      const notModified = text.startsWith('HTTP/1.1 304');
-      const bytes = notModified ? 0 : Number(/\r\ncontent-length: (\d+)/i.exec(text)?.[1] ?? 0);
+      requireStatus(text, [200, 304, 503]);
+      const bytes = statusOf(text) === 304 ? 0 : Number(/\r\ncontent-length: (\d+)/i.exec(text)?.[1] ?? 0);
       if (text.length < headerEnd + 4 + bytes) return;
+      if (statusOf(text) === 503) {
+        // The store is away for a moment; the time until there is an answer counts.
+        text = '';
+        timer = setTimeout(send, ASK_AGAIN_MS);
+        return;
+      }
       const took = performance.now() - begin;
       this.#pollMs.push(took);
       known = `If-None-Match: ${/\r\netag: ([^\r]+)/i.exec(text)?.[1]}\r\n`;
@@ -98,9 +107,13 @@ function open(url: URL): Socket {
   return socket.on('error', () => {});
 }
 
+function statusOf(answer: string): number {
+  return Number(answer.slice(9, 12));
+}
+
 /** A service that refuses would be a quick one. */
 function requireStatus(answer: string, wanted: readonly number[]): void {
-  if (!wanted.includes(Number(answer.slice(9, 12)))) throw new Error(`the service answered ${answer}`);
+  if (!wanted.includes(statusOf(answer))) throw new Error(`the service answered ${answer}`);
 }
 
 const [kind, ...counts] = process.argv.slice(2);
