@@ -1,37 +1,37 @@
 /** Listeners that wait until there is something to tell them. */
-export class Audience {
-  readonly #waiting = new Set<Seat>();
+export class Audience<News> {
+  readonly #waiting = new Set<Seat<News>>();
 
   /** @param signal of the listener, aborted when it leaves or has listened long enough */
-  enter(signal: AbortSignal): Seat {
+  enter(signal: AbortSignal): Seat<News> {
     return new Seat(this.#waiting, signal);
   }
 
   /** Ends the waiting of all who wait now. */
-  wake(): void {
-    for (const seat of [...this.#waiting]) seat.end(true);
+  tell(news: News): void {
+    for (const seat of [...this.#waiting]) seat.end(news);
   }
 }
 
 /** One listener's. An event costs it no listener of its signal: with hundreds of listeners that would cost most of all. */
-export class Seat {
-  readonly #waiting: Set<Seat>;
+export class Seat<News> {
+  readonly #waiting: Set<Seat<News>>;
   readonly #signal: AbortSignal;
-  readonly #leave = (): void => this.end(false);
-  #resolve: (woken: boolean) => void = () => {};
+  readonly #leave = (): void => this.end(null);
+  #resolve: (news: News | null) => void = () => {};
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(waiting: Set<Seat>, signal: AbortSignal) {
+  constructor(waiting: Set<Seat<News>>, signal: AbortSignal) {
     this.#waiting = waiting;
     this.#signal = signal;
     signal.addEventListener('abort', this.#leave);
   }
 
-  /** @returns false: nobody was woken in the time, or the listener has left */
-  wait(timeoutMs: number): Promise<boolean> {
+  /** @returns null: nothing was told in the time, or the listener has left */
+  wait(timeoutMs: number): Promise<News | null> {
     return new Promise((resolve) => {
       if (this.#signal.aborted) {
-        resolve(false);
+        resolve(null);
         return;
       }
       this.#resolve = resolve;
@@ -41,15 +41,15 @@ export class Seat {
     });
   }
 
-  end(woken: boolean): void {
+  end(news: News | null): void {
     clearTimeout(this.#timer);
     this.#waiting.delete(this);
-    this.#resolve(woken);
+    this.#resolve(news);
   }
 
   /** When its listener is told nothing any more. */
   leave(): void {
     this.#signal.removeEventListener('abort', this.#leave);
-    this.end(false);
+    this.end(null);
   }
 }

@@ -57,11 +57,13 @@ export class JobEvents {
           yield ': ping\n\n';
         }
         const pingAt = Date.now() + PING_MS;
-        while (await watched.told(seat, known, pingAt - Date.now())) {
-          if (watched.gone) return;
-          // What was news to others need not be to this one.
-          if (watched.job === null || watched.job.revision === known) continue;
-          job = watched.job;
+        for (;;) {
+          const news = await watched.next(seat, known, pingAt - Date.now());
+          if (news === 'gone') return;
+          if (news === null) break;
+          // What is news to others need not be to this one.
+          if (news === 'unread' || news.revision === known) continue;
+          job = news;
           break;
         }
       }
@@ -81,14 +83,14 @@ export class JobEvents {
   }
 }
 
+/** What a read found; `unread`: the store was away. */
+type Found = (Job & Revision) | 'gone' | 'unread';
+
 /** A job that is read again when it has changed, for as long as a listener waits for that. */
 class WatchedJob {
-  /** As it was found by the read that all were woken for; null: that read failed. */
-  job: (Job & Revision) | null = null;
-  gone = false;
   readonly #store: JobStore;
   readonly #id: string;
-  readonly #audience = new Audience();
+  readonly #audience = new Audience<Found>();
   #listeners = 0;
   /** What is waited for: a change of this revision; null: nothing. */
   #since: string | null = null;
@@ -100,21 +102,21 @@ class WatchedJob {
     this.#id = id;
   }
 
-  enter(signal: AbortSignal): Seat {
+  enter(signal: AbortSignal): Seat<Found> {
     this.#listeners += 1;
     return this.#audience.enter(signal);
   }
 
   /** @returns how many listeners are left */
-  leave(seat: Seat): number {
+  leave(seat: Seat<Found>): number {
     seat.leave();
     this.#listeners -= 1;
     if (this.#listeners === 0) this.#hurry.abort();
     return this.#listeners;
   }
 
-  /** Waits for the next read. @returns false: there was none in the time, or the listener has left */
-  told(seat: Seat, known: string, timeoutMs: number): Promise<boolean> {
+  /** Waits for the next read. @returns null: there was none in the time, or the listener has left */
+  next(seat: Seat<Found>, known: string, timeoutMs: number): Promise<Found | null> {
     if (this.#since === null) void this.#read(known);
     // What others wait for may have happened before this one came, or while it did not read.
     else if (this.#since !== known) this.#hurry.abort();
@@ -124,18 +126,18 @@ class WatchedJob {
   async #read(since: string): Promise<void> {
     this.#since = since;
     this.#hurry = new AbortController();
-    this.job = null;
+    let found: Found = 'unread';
     try {
       await this.#store.waitForChange(this.#id, since, false, this.#hurry.signal);
       await pause(this.#toldAt + EVENTS_APART_MS - Date.now());
-      if (this.#listeners > 0) this.job = await this.#store.getJob(this.#id);
+      if (this.#listeners > 0) found = await this.#store.getJob(this.#id);
     } catch (error) {
       if (error instanceof BrokerError && error.code === 'STORE_UNAVAILABLE') await pause(AGAIN_MS);
-      else this.gone = true;
+      else found = 'gone';
     }
     this.#since = null;
     this.#toldAt = Date.now();
-    this.#audience.wake();
+    this.#audience.tell(found);
   }
 }
 

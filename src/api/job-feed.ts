@@ -37,7 +37,7 @@ export interface Wish {
 export class JobFeed {
   readonly #store: JobStore;
   readonly #log: Logger;
-  readonly #audience = new Audience();
+  readonly #audience = new Audience<Batch>();
   /** What lies before this place has been read. */
   #head = 0;
   /** What was read last. */
@@ -79,7 +79,7 @@ export class JobFeed {
       yield `${reconnectAfter(AGAIN_MS)}id: ${place}\n\n`;
       while (!signal.aborted) {
         if (place >= this.#head) {
-          if (!(await seat.wait(PING_MS)) && !signal.aborted) yield `: ping\nid: ${place}\n\n`;
+          if ((await seat.wait(PING_MS)) === null && !signal.aborted) yield `: ping\nid: ${place}\n\n`;
           continue;
         }
         const batch = this.#batch?.from === place ? this.#batch : await this.#missed(place, signal);
@@ -141,7 +141,7 @@ export class JobFeed {
       const batch = new Batch(this.#head, changed);
       this.#batch = batch;
       this.#head = batch.to;
-      this.#audience.wake();
+      this.#audience.tell(batch);
       // They take their texts before this goes on.
       await pause(0);
       const spentMs = performance.now() - begin;

@@ -90,7 +90,7 @@ test('a job that changes all the time is told at most four times a second', asyn
   await events.return(undefined);
 });
 
-test('a listener that does not read costs nothing, and hears of the newest state when it reads again', async () => {
+test('a listener that does not read costs nothing, and hears of the newest state when it reads again', async (t) => {
   const { store, shown, asked, changes } = changingJob();
   const events = new JobEvents(store).listen(shown(), undefined, never);
   await text(events);
@@ -102,8 +102,36 @@ test('a listener that does not read costs nothing, and hears of the newest state
   }
   assert.deepEqual(asked, before);
   const busy = setInterval(() => {}, 1000);
+  t.after(() => clearInterval(busy));
   assert.match(await text(events), /"change 501"/);
-  clearInterval(busy);
   assert.equal(asked.jobs, before.jobs + 1);
   await events.return(undefined);
+});
+
+test('however many listen to a job, each change is read once and its text made once, also for one who comes meanwhile', async (t) => {
+  const { store, shown, asked, changes } = changingJob();
+  const jobEvents = new JobEvents(store);
+  // Keeps the process: the pauses between events do not.
+  const busy = setInterval(() => {}, 1000);
+  t.after(() => clearInterval(busy));
+  const listeners = Array.from({ length: 50 }, () => jobEvents.listen(shown(), undefined, never));
+  for (const events of listeners) await text(events);
+  for (const events of listeners) assert.match(await text(events), /"change 1"/);
+  const waiting = listeners.map((events) => events.next());
+  changes();
+  const told = (await Promise.all(waiting)).map(({ value }) => value);
+  assert.match(String(told[0]), /"change 2"/);
+  assert.equal(new Set(told).size, 1);
+  assert.deepEqual(asked, { jobs: 1, waits: 1 });
+
+  // One that did not read while the others did is told what they know already.
+  const [slow, ...others] = listeners as [(typeof listeners)[0], ...typeof listeners];
+  const next = others.map((events) => text(events));
+  changes();
+  for (const event of await Promise.all(next)) assert.match(event, /"change 3"/);
+  const nothingNew = others.map((events) => text(events));
+  assert.match(await text(slow), /"change 3"/);
+  changes();
+  for (const event of await Promise.all(nothingNew)) assert.match(event, /"change 4"/);
+  await Promise.all(listeners.map((events) => events.return(undefined)));
 });
