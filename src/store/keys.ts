@@ -207,9 +207,16 @@ export function queueName(cache: string, adHoc: boolean): string {
   return `address-${cache.replaceAll(/[^A-Za-z0-9.-]+/g, '_').slice(0, 40)}-${digest}`;
 }
 
+const NODE_QUEUE = 'node-';
+
 /** BullMQ's name for the queue of a node: its transfers. */
 export function nodeQueueName(node: string): string {
-  return `node-${node}`;
+  return `${NODE_QUEUE}${node}`;
+}
+
+/** The node of a queue; null: it is that of a cache. */
+export function nodeOfQueue(queue: string): string | null {
+  return queue.startsWith(NODE_QUEUE) ? queue.slice(NODE_QUEUE.length) : null;
 }
 
 export function queueOf(target: Pick<FlushTarget, 'kind' | 'cache' | 'adHocCache'> | TransferTarget): string {
