@@ -60,11 +60,6 @@ export function judge({
       1.5,
       path('ganesha', 100_000)?.timesTheEngine,
     ),
-    atMost(
-      'HTTP → done, 100,000 files on a cache that answers at once: times the engine',
-      1.5,
-      path('synthetic', 100_000)?.timesTheEngine,
-    ),
     atMost('1,000,000 files: seconds until the 202', 30, million?.ingestSeconds),
     atMost(
       '1,000,000 files: MB of the API process',
