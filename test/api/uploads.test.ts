@@ -2,8 +2,10 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { Agent, type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http';
 import { connect } from 'node:net';
+import { PassThrough } from 'node:stream';
 import { type TestContext, test } from 'node:test';
 import { createGzip, gzipSync } from 'node:zlib';
+import { discard } from '../../src/api/body.js';
 import type { Problem } from '../../src/api/problem.js';
 import { type ApiTest, type ApiTestOptions, startApi } from '../support/api.js';
 import { until } from '../support/until.js';
@@ -160,18 +162,37 @@ test('a refusal in the middle of an upload reaches the sender, and the connectio
 });
 
 test('a refused sender that never ends is cut off', async (t) => {
-  const { open } = await listening(t, { limits: { filesPerJob: 1 } });
-  const request = open();
-  let refusedBy: Error | undefined;
-  request.on('error', (error) => {
-    refusedBy = error;
+  const { url } = await listening(t, { limits: { filesPerJob: 1 } });
+  // By hand: the client of Node stops sending when it has its answer.
+  const socket = connect(Number(new URL(url).port), '127.0.0.1');
+  t.after(() => socket.destroy());
+  socket.on('error', () => {});
+  const closed = new Promise((resolve) => socket.once('close', resolve));
+  let text = '';
+  socket.on('data', (data) => {
+    text += data;
   });
-  const block = Buffer.from('/x\n'.repeat(300_000));
-  const response = answer(request);
-  while (refusedBy === undefined && !request.destroyed) {
-    if (!request.write(block)) await Promise.race([once(request, 'drain'), once(request, 'close')]);
+  socket.write(
+    `POST ${LIST} HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n`,
+  );
+  const paths = '/x\n'.repeat(300_000);
+  const chunk = Buffer.from(`${paths.length.toString(16)}\r\n${paths}\r\n`);
+  while (!socket.destroyed) {
+    if (socket.write(chunk)) continue;
+    await Promise.race([new Promise((resolve) => socket.once('drain', resolve)), closed]);
   }
-  assert.equal((await response).status, 413);
+  assert.match(text, /^HTTP\/1\.1 413 /);
+});
+
+test('a refused sender that neither goes on nor ends is cut off', (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const body = new PassThrough();
+  discard(body as unknown as IncomingMessage);
+  body.write('/x\n');
+  t.mock.timers.tick(29_000);
+  assert.equal(body.destroyed, false);
+  t.mock.timers.tick(1000);
+  assert.equal(body.destroyed, true);
 });
 
 test('compressed nothing without end is refused', async (t) => {
