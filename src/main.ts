@@ -117,6 +117,7 @@ async function serve(
     { unknownVariables },
     { longestCloseMs, startService },
     { isLoopback },
+    { loggedError },
     { hasCredentials },
   ] = await Promise.all([
     import('pino'),
@@ -124,6 +125,7 @@ async function serve(
     import('./config/load.js'),
     import('./serve/service.js'),
     import('./serve/listening.js'),
+    import('./serve/logged-error.js'),
     import('./model/access.js'),
   ]);
   const { role } = options;
@@ -135,7 +137,8 @@ async function serve(
     );
   }
   if (role === 'agent') checkAgent(config.agent);
-  const log = pino({ level: config.log.level, base: { role } }, pino.destination(2));
+  const serializers = { err: loggedError };
+  const log = pino({ level: config.log.level, base: { role }, serializers }, pino.destination(2));
   for (const sentence of unknownVariables(env)) log.warn(sentence);
 
   let service: Service;

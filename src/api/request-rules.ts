@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { BrokerError } from '../model/errors.js';
 import type { Principal } from '../model/principal.js';
 import type { RouteContext } from './deps.js';
+import { loggedUrl } from './logged-url.js';
 
 /** What holds for every request, whatever its route. Hooks that wait for nothing are not async: they are all run each time. */
 
@@ -35,7 +36,8 @@ export function addRequestRules(app: FastifyInstance, { shuttingDown, metrics }:
     const level = PROBES.has(url) && reply.statusCode < 500 ? 'debug' : 'info';
     // Not set where nobody is asked who it is.
     const principal = (request.principal as Principal | null)?.name;
-    request.log[level]({ method, url, status: reply.statusCode, durationMs, principal }, 'request answered');
+    const shown = { method, url: loggedUrl(url), status: reply.statusCode, durationMs, principal };
+    request.log[level](shown, 'request answered');
     done();
   });
 

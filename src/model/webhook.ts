@@ -177,8 +177,10 @@ export function chosenWebhook(
   const events = WEBHOOK_EVENTS.filter((event) => (webhookEvents ?? ['job.ended']).includes(event));
   if (endpoints.some(({ name }) => name === webhook)) return { endpoint: webhook, url: null, events };
   if (!/^https?:\/\//i.test(webhook) || !URL.canParse(webhook)) {
+    // What is no name may be a URL that was mistyped, with a token in it: it would stand in the log.
+    const named = ENDPOINT_NAME.test(webhook) ? JSON.stringify(webhook) : 'of this name, and this is no URL';
     throw refused(
-      `There is no webhook endpoint ${JSON.stringify(webhook.slice(0, 80))}; the service has ${listed(endpoints.map(({ name }) => name))}.`,
+      `There is no webhook endpoint ${named}; the service has ${listed(endpoints.map(({ name }) => name))}.`,
     );
   }
   const { href, origin, hash } = new URL(webhook);

@@ -118,6 +118,12 @@ function connect(target: RedisTarget, name: string, options: RedisOptions): Conn
 }
 
 function addressOf(text: string): RedisOptions {
+  if (!URL.canParse(text.trim())) {
+    // The error of URL has the text in it, and that the password.
+    throw new TypeError(
+      'the URL of Redis is none: it is redis://USER:PASSWORD@HOST:PORT, with "/", "@", "#" and spaces of the password encoded (%2F, %40, %23, %20)',
+    );
+  }
   const url = new URL(text.trim());
   const login: RedisOptions = {
     ...(url.username ? { username: decodeURIComponent(url.username) } : {}),

@@ -18,7 +18,7 @@ export async function untilRedisAnswers(
   let reason = 'no answer';
   const connection = connectFailingFast(target, 'writeback-start');
   connection.on('error', (error: Error) => {
-    reason = error.message;
+    reason = withoutArguments(error.message);
   });
   try {
     while (Date.now() < deadlineAt && !signal.aborted) {
@@ -27,7 +27,7 @@ export async function untilRedisAnswers(
         return await checkHealth(connection);
       } catch (error) {
         // "Stream isn't writeable" only says that there is no connection; why, the error event told.
-        if (error instanceof Error && error.name === 'ReplyError') reason = error.message;
+        if (error instanceof Error && error.name === 'ReplyError') reason = withoutArguments(error.message);
       }
       await delay(RETRY_MS, undefined, { signal }).catch(() => {});
     }
@@ -46,7 +46,12 @@ function adviceFor(reason: string, { cluster }: RedisTarget): string {
   return '';
 }
 
-/** For messages and logs. */
+/** A Redis that is too old repeats the password when it does not know the command that it came with. */
+function withoutArguments(message: string): string {
+  return message.replace(/,? with args beginning with:.*$/s, '');
+}
+
+/** For messages and logs: one URL, or several with commas between. A password may have an unencoded "@" or "/" in it. */
 export function withoutPassword(url: string): string {
-  return url.replace(/(:\/\/[^:@/]*):[^@/]*@/g, '$1:…@');
+  return url.replace(/\?.*$/s, '?…').replace(/(:\/\/[^:@/]*):(?:(?!,\w+:\/\/).)*@/gs, '$1:…@');
 }

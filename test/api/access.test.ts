@@ -258,6 +258,38 @@ describe('a principal flushes what lies in its prefixes', () => {
   });
 });
 
+test('what may be a secret in the URL of a request is in no line of the log', async () => {
+  const open = startApi({
+    webhooks: { origins: [{ origin: 'https://hooks.example.org', secrets: [`whsec_${'A'.repeat(43)}=`] }] },
+  });
+  try {
+    const target = 'cache=scratch&export=/x';
+    const url = encodeURIComponent('https://hooks.example.org/services/T0/s3cret?key=s3cret');
+    const token = `wbt_abcdefghijkl_s3cret${'x'.repeat(37)}`;
+    for (const [query, status] of [
+      [`${target}&webhook=${url}`, 202],
+      [`${target}&w%65bhook=${url}&webhookEvents=job.started`, 202],
+      [`webhook=${url}&webhook=${url}&${target}`, 422],
+      [`${target}&webhook=not+a+URL+s3cret`, 403],
+      [`${target}&access_token=${token}`, 422],
+      [`${target}&jwt=eyJhbGciOiJIUzI1NiJ9.s3cret.s3cret`, 422],
+    ] as const) {
+      const answer = await open.app.inject({
+        method: 'POST',
+        url: `/v1/flushes?${query}`,
+        headers: { 'content-type': 'text/plain' },
+        payload: '/a\n',
+      });
+      assert.equal(answer.statusCode, status, answer.body);
+    }
+    const lines = JSON.stringify(open.log);
+    assert.doesNotMatch(lines, /s3cret/);
+    assert.match(lines, /cache=scratch&export=%2Fx&webhook=https:\/\/hooks\.example\.org\/…/);
+  } finally {
+    await open.close();
+  }
+});
+
 test("without a credential configured a name that could be anybody's is not answered to", async () => {
   const api = startApi();
   try {
