@@ -101,7 +101,7 @@ export function buildApp(deps: ApiDeps): FastifyInstance {
     idleMs: limits.uploadIdleSeconds * 1000,
     totalMs: limits.uploadSeconds * 1000,
   });
-  addRequestSpans(app);
+  addRequestSpans(app, deps.traced === true);
   addRequestRules(app, context);
   addAccessRules(app, context);
 

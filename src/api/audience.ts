@@ -1,3 +1,8 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+
+/** Others wait no longer than the answers to so many listeners take: some milliseconds. */
+const TOLD_AT_ONCE = 25;
+
 /** Listeners that wait until there is something to tell them. */
 export class Audience<News> {
   readonly #waiting = new Set<Seat<News>>();
@@ -7,9 +12,14 @@ export class Audience<News> {
     return new Seat(this.#waiting, signal);
   }
 
-  /** Ends the waiting of all who wait now. */
-  tell(news: News): void {
-    for (const seat of [...this.#waiting]) seat.end(news);
+  /** Ends the waiting of all who wait now. Resolves when all of them have been told. */
+  async tell(news: News): Promise<void> {
+    const seats = [...this.#waiting];
+    for (let first = 0; first < seats.length; first += TOLD_AT_ONCE) {
+      for (const seat of seats.slice(first, first + TOLD_AT_ONCE)) seat.end(news);
+      // What they send is written before this goes on.
+      await nextTurn();
+    }
   }
 }
 

@@ -15,7 +15,8 @@ export function matchesEntityTag(ifNoneMatch: string | undefined, etag: string):
 
 /** Seconds of `Prefer: wait=N`, also among other preferences and in several fields; null without one. */
 export function preferredWaitSeconds(prefer: string | string[] | undefined): number | null {
-  const fields = Array.isArray(prefer) ? prefer.join(',') : (prefer ?? '');
+  if (prefer === undefined) return null;
+  const fields = Array.isArray(prefer) ? prefer.join(',') : prefer;
   for (const preference of fields.split(',')) {
     const match = /^\s*wait\s*=\s*"?(\d{1,9})"?\s*(;|$)/i.exec(preference);
     if (match) return Number(match[1]);

@@ -32,6 +32,8 @@ export interface ApiDeps {
   metrics?: ApiMetrics;
   /** True: /metrics wants no credential. */
   publicMetrics?: boolean;
+  /** True: a collector takes spans. */
+  traced?: boolean;
   /** Absent: plain HTTP. */
   tls?: TlsOptions;
   /** True: also without a credential configured it is all the same by what name the service was called. */

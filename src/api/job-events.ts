@@ -96,6 +96,7 @@ class WatchedJob {
   #since: string | null = null;
   #hurry = new AbortController();
   #toldAt = Date.now();
+  #telling: Promise<void> | null = null;
 
   constructor(store: JobStore, id: string) {
     this.#store = store;
@@ -135,9 +136,11 @@ class WatchedJob {
       if (error instanceof BrokerError && error.code === 'STORE_UNAVAILABLE') await pause(AGAIN_MS);
       else found = 'gone';
     }
+    // What was read before must not come after.
+    await this.#telling;
     this.#since = null;
     this.#toldAt = Date.now();
-    this.#audience.tell(found);
+    this.#telling = this.#audience.tell(found);
   }
 }
 

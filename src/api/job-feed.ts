@@ -141,9 +141,7 @@ export class JobFeed {
       const batch = new Batch(this.#head, changed);
       this.#batch = batch;
       this.#head = batch.to;
-      this.#audience.tell(batch);
-      // They take their texts before this goes on.
-      await pause(0);
+      await this.#audience.tell(batch);
       const spentMs = performance.now() - begin;
       const sentMs = (batch.bytes * this.#listeners * 1000) / BYTES_PER_SECOND;
       return Math.min(Math.max(BATCHES_APART_MS, spentMs / SHARE_OF_TIME, sentMs), LONGEST_PAUSE_MS);

@@ -1,4 +1,12 @@
-import { propagation, ROOT_CONTEXT, type Span, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api';
+import {
+  INVALID_SPAN_CONTEXT,
+  propagation,
+  ROOT_CONTEXT,
+  type Span,
+  SpanKind,
+  SpanStatusCode,
+  trace,
+} from '@opentelemetry/api';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 
 /** A span for each request, as the semantic conventions for HTTP have it. What made a trace carries it on: the job. */
@@ -10,9 +18,17 @@ declare module 'fastify' {
 }
 
 const tracer = trace.getTracer('writeback-broker');
+const NO_SPAN = trace.wrapSpanContext(INVALID_SPAN_CONTEXT);
 
-/** Before the hooks of others, so that what they refuse is in the trace as well. */
-export function addRequestSpans(app: FastifyInstance): void {
+/**
+ * Before the hooks of others, so that what they refuse is in the trace as well.
+ * @param traced false: nobody collects spans, so none are made
+ */
+export function addRequestSpans(app: FastifyInstance, traced: boolean): void {
+  if (!traced) {
+    app.decorateRequest('span', { getter: () => NO_SPAN });
+    return;
+  }
   app.decorateRequest('span', null as unknown as Span);
   app.addHook('onRequest', (request, _reply, done) => {
     const { method, routeOptions, id } = request;

@@ -340,6 +340,7 @@ class RunningService implements Service {
       version,
       shuttingDown: () => this.#shuttingDown,
       publicMetrics: access.publicMetrics,
+      traced: this.#tracing !== null,
       answersAnyHost: access.insecureWithoutCredentials,
       ...(authenticator && { authenticate: (field) => authenticator.authenticate(field) }),
       ...(this.#tls && { tls: this.#tls.options }),
