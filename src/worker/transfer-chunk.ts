@@ -92,7 +92,7 @@ export async function runTransferChunk(
         progress,
       };
       let begun = false;
-      const result = await deps.turns.run(job.id, signal, () => {
+      const result = await deps.turns.run(job, signal, () => {
         begun = true;
         return withTimeout(signal, job.options.fileTimeoutSeconds * 1000, (limited) =>
           transferFile(transfer, limited),

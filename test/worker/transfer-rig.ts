@@ -31,6 +31,7 @@ export interface TransferRig {
     names: readonly string[],
     options?: Partial<TransferJobOptions>,
     more?: Partial<NewTransfer>,
+    principal?: string,
   ): Promise<string>;
   job(id: string): Promise<Job>;
   /** Waits for its end, and checks that every file and byte is accounted for. */
@@ -84,8 +85,8 @@ export async function startTransferRig(t: TestContext): Promise<TransferRig> {
       await writeFile(path, randomBytes(bytes));
       return path;
     },
-    async submit(names, options = {}, more = {}) {
-      const intake = test.store.openIntake(LOCAL_PRINCIPAL);
+    async submit(names, options = {}, more = {}, principal = LOCAL_PRINCIPAL.name) {
+      const intake = test.store.openIntake({ ...LOCAL_PRINCIPAL, name: principal });
       for (const name of names) {
         await intake.add({
           path: pathBytes(join(source, name)),

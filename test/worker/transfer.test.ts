@@ -311,6 +311,24 @@ describe('a job', () => {
     assert.equal((await rig.ended(first)).state, 'succeeded');
   });
 
+  test("does not wait until one of another principal's many has ended that an agent has in hand", async (t) => {
+    const rig = await startTransferRig(t);
+    const names = Array.from({ length: 1300 }, (_, i) => `f${i}`);
+    await Promise.all(names.map((name) => rig.make(name, 10_240)));
+    // As many as it takes, of twenty files each; at this rate the first would end after a minute.
+    const many: string[] = [];
+    for (let i = 0; i < 64; i++) many.push(await rig.submit(names.slice(i * 20, (i + 1) * 20)));
+    const agent = rig.startAgent({ limits: { bytesPerSecond: 200_000, cpuPercent: null } });
+    await until('its hands are full', () => agent.itemsInHand === 64);
+    const ten = await rig.submit(names.slice(1280, 1290), {}, {}, 'somebody else');
+    assert.equal((await rig.ended(ten)).state, 'succeeded');
+    const others = await Promise.all(many.map((id) => rig.job(id)));
+    const copied = others.reduce((sum, { progress }) => sum + progress.filesSucceeded, 0);
+    assert.ok(copied < 640, `${copied} of 1280 files were before them`);
+    for (const id of many) await rig.test.store.cancel(id);
+    for (const id of many) assert.equal((await rig.ended(id)).progress.filesFailed, 0);
+  });
+
   test('whose directories and files meet at a destination copies the one named first and fails the other, also when it is retried', async (t) => {
     const rig = await startTransferRig(t);
     rig.startAgent();
