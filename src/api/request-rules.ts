@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { BrokerError } from '../model/errors.js';
 import type { Principal } from '../model/principal.js';
+import { whenAnswered } from './answers.js';
 import type { RouteContext } from './deps.js';
 import { loggedUrl } from './logged-url.js';
 
@@ -28,17 +29,16 @@ export function addRequestRules(app: FastifyInstance, { shuttingDown, metrics }:
     if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-cache');
     done();
   });
-  app.addHook('onResponse', (request, reply, done) => {
+  whenAnswered(app, (request, reply, status, whole) => {
     const { method, url } = request;
     const durationMs = Math.round(reply.elapsedTime);
-    metrics?.requestAnswered(method, request.routeOptions.url ?? '', reply.statusCode, reply.elapsedTime);
+    metrics?.requestAnswered(method, request.routeOptions.url ?? '', status, reply.elapsedTime);
     // What asks every few seconds for ever would bury everything else.
-    const level = PROBES.has(url) && reply.statusCode < 500 ? 'debug' : 'info';
+    const level = PROBES.has(url) && status < 500 ? 'debug' : 'info';
     // Not set where nobody is asked who it is.
     const principal = (request.principal as Principal | null)?.name;
-    const shown = { method, url: loggedUrl(url), status: reply.statusCode, durationMs, principal };
-    request.log[level](shown, 'request answered');
-    done();
+    const shown = { method, url: loggedUrl(url), status, durationMs, principal };
+    request.log[level](shown, whole ? 'request answered' : 'answer broken off');
   });
 
   app.setNotFoundHandler((request) => {

@@ -8,6 +8,7 @@ import {
   trace,
 } from '@opentelemetry/api';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { whenAnswered } from './answers.js';
 
 /** A span for each request, as the semantic conventions for HTTP have it. What made a trace carries it on: the job. */
 
@@ -43,11 +44,10 @@ export function addRequestSpans(app: FastifyInstance, traced: boolean): void {
     );
     done();
   });
-  app.addHook('onResponse', ({ span }, { statusCode }, done) => {
-    span.setAttribute('http.response.status_code', statusCode);
-    if (statusCode >= 500) span.setStatus({ code: SpanStatusCode.ERROR });
+  whenAnswered(app, ({ span }, _reply, status) => {
+    span.setAttribute('http.response.status_code', status);
+    if (status >= 500) span.setStatus({ code: SpanStatusCode.ERROR });
     span.end();
-    done();
   });
 }
 

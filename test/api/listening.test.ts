@@ -10,6 +10,7 @@ import { finishAll, result } from '../store/fixture.js';
 import { type ApiTest, PROJECTS, SCRATCH, startApi } from '../support/api.js';
 import { type EventStream, openEventStream, type StreamEvent } from '../support/event-stream.js';
 import { startRedis, type TestRedis } from '../support/redis.js';
+import { until } from '../support/until.js';
 
 /** Events and reports over HTTP and a real Redis; what a worker would do is done by hand. */
 
@@ -108,6 +109,27 @@ test('listeners are bounded together with those that wait, and leave their place
     if (another.response.status === 200) break;
   }
   for (const { leave } of listeners) leave();
+});
+
+test('who listened or waited and left is in the log, with as much of an answer as there was', async () => {
+  const id = await submit('/left\0');
+  const broken = () =>
+    api.log.filter(({ msg, url }) => msg === 'answer broken off' && String(url).includes(id));
+  const stream = await listen(id);
+  await stream.next();
+  stream.leave();
+  await until('the listener is in the log', () => broken().length === 1);
+  await until('a long-poll is in the log', async () => {
+    // It may be given up before it has arrived: then another one.
+    const signal = AbortSignal.timeout(300);
+    await fetch(`${base}/v1/jobs/${id}?until=terminal`, { headers: { prefer: 'wait=60' }, signal }).catch(
+      () => {},
+    );
+    return broken().length > 1;
+  });
+  const [left, gone] = broken();
+  assert.deepEqual([left?.url, left?.status, left?.principal], [`/v1/jobs/${id}/events`, 200, 'local']);
+  assert.deepEqual([gone?.url, gone?.status], [`/v1/jobs/${id}?until=terminal`, 499]);
 });
 
 test('events of a job that is not there are refused, and HEAD makes nobody wait', async () => {
