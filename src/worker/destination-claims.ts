@@ -46,7 +46,7 @@ export class DestinationClaims {
   }
 }
 
-/** Null: it is gone, or none of ours any more, so nothing of ours stands there. */
+/** Null: it is gone or cannot be reached, so nothing is copied into it by this name or another either. */
 async function directoryOf(path: Buffer, roots: AllowedRoots): Promise<string | null> {
   try {
     const place = await openPlace(path, roots, false);

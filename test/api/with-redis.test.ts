@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import type { Cache, Job, JobFile } from '../../src/model/job.js';
+import type { Node } from '../../src/model/node.js';
 import { openJobStore } from '../../src/store/store.js';
 import type { JobStore } from '../../src/store/types.js';
 import { type ApiTest, PROJECTS, SCRATCH, startApi } from '../support/api.js';
@@ -44,16 +45,21 @@ async function submitList(body: string | Uint8Array<ArrayBuffer>, query = ''): P
   return job;
 }
 
-async function filesOf(id: string, query = ''): Promise<JobFile[]> {
-  const files: JobFile[] = [];
-  let next: string | undefined = `/v1/jobs/${id}/files?limit=1000${query}`;
+/** The items of a listing, page after page as `Link` leads. */
+async function pagesOf<T>(first: string): Promise<T[][]> {
+  const pages: T[][] = [];
+  let next: string | undefined = first;
   while (next !== undefined) {
-    const page: { status: number; headers: Headers; body: { items: JobFile[] } } = await call(next);
+    const page: { status: number; headers: Headers; body: { items: T[] } } = await call(next);
     assert.equal(page.status, 200, JSON.stringify(page.body));
-    files.push(...page.body.items);
+    pages.push(page.body.items);
     next = /^<(.*)>; rel="next"$/.exec(page.headers.get('link') ?? '')?.[1];
   }
-  return files;
+  return pages;
+}
+
+async function filesOf(id: string, query = ''): Promise<JobFile[]> {
+  return (await pagesOf<JobFile>(`/v1/jobs/${id}/files?limit=1000${query}`)).flat();
 }
 
 test('a list comes back file by file as it was sent, bytes included', async () => {
@@ -212,4 +218,28 @@ test('with Redis frozen or gone every request is answered with 503, and all is w
   assert.equal((await call('/readyz')).status, 200);
   assert.equal((await call<Job>(`/v1/jobs/${job.id}`)).status, 200);
   await submitList('/a\n');
+});
+
+test('nodes are listed page by page', async () => {
+  for (const node of ['n3', 'n1', 'n2']) {
+    const { status } = await call('/v1/transfers', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ node, files: [{ source: '/local/a', destination: '/lustre/a' }] }),
+    });
+    assert.equal(status, 202);
+  }
+  const pages = await pagesOf<Node>('/v1/nodes?limit=2');
+  assert.deepEqual(
+    pages.map((page) => page.map(({ name, filesQueued }) => [name, filesQueued])),
+    [
+      [
+        ['n1', 1],
+        ['n2', 1],
+      ],
+      [['n3', 1]],
+    ],
+  );
+  for (const wrong of ['limit=0', 'limit=1001', 'cursor=!', 'page=2'])
+    assert.equal((await call(`/v1/nodes?${wrong}`)).status, 422, wrong);
 });

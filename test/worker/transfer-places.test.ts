@@ -122,7 +122,7 @@ describe('two destinations that are one file', () => {
     await mkdir(join(rig.destination, 'real'));
     await symlink('real', join(rig.destination, 'link'));
     await rig.make('a', 1000);
-    await rig.make('large', 8 * MIB);
+    await rig.make('large', 24 * MIB);
     await writeFile(join(rig.source, 'b'), 'another');
     const first = rig.startAgent({ concurrency: 1 });
     const id = await submit(
