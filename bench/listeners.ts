@@ -24,7 +24,7 @@ const RUN_TIMEOUT_MS = 120_000;
 const IN_FLIGHT = 256;
 
 const WORKLOADS = [
-  { workload: 'the cache', files: 16_000, flushLatencyMs: 100 },
+  { workload: 'the cache', files: 14_000, flushLatencyMs: 100 },
   { workload: 'the processors', files: 24_000, flushLatencyMs: 0 },
 ] as const;
 
