@@ -3,16 +3,7 @@ import { z } from 'zod';
 import { type Cache, cacheSchema } from '../model/job.js';
 import { printable } from '../model/text.js';
 import { CliError } from './cli-error.js';
-import {
-  caFileOption,
-  certFileOption,
-  keyFileOption,
-  positive,
-  type ServiceOptions,
-  tokenFileOption,
-  urlOption,
-  withService,
-} from './client-options.js';
+import { positive, type ServiceOptions, serviceOptions, withService } from './client-options.js';
 import type { CliContext } from './context.js';
 import { EXIT } from './exit-codes.js';
 import { writeJson, writeLine } from './output.js';
@@ -51,15 +42,12 @@ Examples:
   writeback caches limit projects --configured`;
 
 export function registerCaches(program: Command, context: CliContext): void {
-  const caches = program
-    .command('caches')
-    .summary('list caches, pause and resume them, change their limits')
-    .description('Lists the caches: health, load and limits.')
-    .addOption(urlOption())
-    .addOption(tokenFileOption())
-    .addOption(caFileOption())
-    .addOption(certFileOption())
-    .addOption(keyFileOption())
+  const caches = serviceOptions(
+    program
+      .command('caches')
+      .summary('list caches, pause and resume them, change their limits')
+      .description('Lists the caches: health, load and limits.'),
+  )
     .option('--json', 'print each cache as one line of JSON')
     .addHelpText('after', HELP)
     .action(async (options: CachesOptions) => {

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { Option } from 'commander';
+import { type Command, Option } from 'commander';
 import { CliError } from './cli-error.js';
 import type { CliContext } from './context.js';
 import { EXIT } from './exit-codes.js';
@@ -18,34 +18,30 @@ export interface ServiceOptions {
   keyFile?: string;
 }
 
-export function urlOption(): Option {
-  return new Option('--url <url>', `where the service is (default: $WRITEBACK_URL, or ${DEFAULT_URL})`);
-}
-
-/** There is no option for the token itself: every user of the machine sees the command lines of all. */
-export function tokenFileOption(): Option {
-  return new Option(
-    '--token-file <file>',
-    'file with the token or JWT to send (default: $WRITEBACK_TOKEN_FILE, or the token itself in $WRITEBACK_TOKEN)',
-  );
-}
-
-export function caFileOption(): Option {
-  return new Option(
-    '--ca-file <file>',
-    'PEM file of the authority that signed the certificate of the service (default: $WRITEBACK_CA_FILE)',
-  );
-}
-
-export function certFileOption(): Option {
-  return new Option(
-    '--cert-file <file>',
-    'PEM file of a certificate of our own, where the service wants one (default: $WRITEBACK_CERT_FILE)',
-  );
-}
-
-export function keyFileOption(): Option {
-  return new Option('--key-file <file>', 'PEM file of its private key (default: $WRITEBACK_KEY_FILE)');
+/** Gives a command the options of `ServiceOptions`. */
+export function serviceOptions(command: Command): Command {
+  return command
+    .addOption(new Option('--url <url>', `where the service is (default: $WRITEBACK_URL, or ${DEFAULT_URL})`))
+    .addOption(
+      // There is no option for the token itself: every user of the machine sees the command lines of all.
+      new Option(
+        '--token-file <file>',
+        'file with the token or JWT to send (default: $WRITEBACK_TOKEN_FILE, or the token itself in $WRITEBACK_TOKEN)',
+      ),
+    )
+    .addOption(
+      new Option(
+        '--ca-file <file>',
+        'PEM file of the authority that signed the certificate of the service (default: $WRITEBACK_CA_FILE)',
+      ),
+    )
+    .addOption(
+      new Option(
+        '--cert-file <file>',
+        'PEM file of a certificate of our own, where the service wants one (default: $WRITEBACK_CERT_FILE)',
+      ),
+    )
+    .addOption(new Option('--key-file <file>', 'PEM file of its private key (default: $WRITEBACK_KEY_FILE)'));
 }
 
 /** Runs a command against the service; its connections end with it. */

@@ -2,16 +2,7 @@ import type { Command } from 'commander';
 import { z } from 'zod';
 import { printable } from '../model/text.js';
 import { type Delivery, deliverySchema } from '../model/webhook.js';
-import {
-  caFileOption,
-  certFileOption,
-  jobPath,
-  keyFileOption,
-  type ServiceOptions,
-  tokenFileOption,
-  urlOption,
-  withService,
-} from './client-options.js';
+import { jobPath, type ServiceOptions, serviceOptions, withService } from './client-options.js';
 import type { CliContext } from './context.js';
 import { EXIT } from './exit-codes.js';
 import { writeJson, writeLine } from './output.js';
@@ -31,17 +22,14 @@ Examples:
   writeback deliveries job_01m7ywb2v7xqs4dcvq4g8drfbz --resend msg_01m7ywb2v7xqs4dcvq4g8drfbz_ended`;
 
 export function registerDeliveries(program: Command, context: CliContext): void {
-  program
-    .command('deliveries')
-    .summary('list the calls of the webhook of a job, make one again')
-    .description('Lists what the webhook of a job was told or is to be told.')
-    .argument('<job>', 'id of the job')
-    .option('--resend <delivery>', 'send this one again, now')
-    .addOption(urlOption())
-    .addOption(tokenFileOption())
-    .addOption(caFileOption())
-    .addOption(certFileOption())
-    .addOption(keyFileOption())
+  serviceOptions(
+    program
+      .command('deliveries')
+      .summary('list the calls of the webhook of a job, make one again')
+      .description('Lists what the webhook of a job was told or is to be told.')
+      .argument('<job>', 'id of the job')
+      .option('--resend <delivery>', 'send this one again, now'),
+  )
     .option('--json', 'print each delivery as one line of JSON')
     .addHelpText('after', HELP)
     .action(async (id: string, options: DeliveriesOptions) => {

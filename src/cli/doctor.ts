@@ -1,15 +1,7 @@
 import { InvalidArgumentError } from 'commander';
 import { z } from 'zod';
 import { CliError } from './cli-error.js';
-import {
-  caFileOption,
-  certFileOption,
-  keyFileOption,
-  type ServiceOptions,
-  tokenFileOption,
-  urlOption,
-  withService,
-} from './client-options.js';
+import { type ServiceOptions, serviceOptions, withService } from './client-options.js';
 import type { CliContext } from './context.js';
 import { EXIT } from './exit-codes.js';
 import { writeLine } from './output.js';
@@ -45,21 +37,18 @@ export function registerDoctor(
   diagnose: (options: DoctorCommandOptions, context: CliContext) => AsyncIterable<DoctorLine>,
 ): RegisterCommand {
   return (program, context) => {
-    program
-      .command('doctor')
-      .summary('check Redis, access and every cache')
-      .description(
-        'Checks Redis, its settings, who may connect with what, webhooks, and the way to every configured cache, one line for each step.',
-      )
-      .option('--config <file>', 'configuration file, YAML (WRITEBACK_CONFIG)')
-      .option('--data-dir <folder>', 'data of the private Redis (WRITEBACK_DATA_DIR)')
-      .option('--redis-url <url>', 'the Redis to check (WRITEBACK_REDIS_URL)')
-      .option('--timeout <seconds>', 'for each step', secondsNumber, 5)
-      .addOption(urlOption())
-      .addOption(tokenFileOption())
-      .addOption(caFileOption())
-      .addOption(certFileOption())
-      .addOption(keyFileOption())
+    serviceOptions(
+      program
+        .command('doctor')
+        .summary('check Redis, access and every cache')
+        .description(
+          'Checks Redis, its settings, who may connect with what, webhooks, and the way to every configured cache, one line for each step.',
+        )
+        .option('--config <file>', 'configuration file, YAML (WRITEBACK_CONFIG)')
+        .option('--data-dir <folder>', 'data of the private Redis (WRITEBACK_DATA_DIR)')
+        .option('--redis-url <url>', 'the Redis to check (WRITEBACK_REDIS_URL)')
+        .option('--timeout <seconds>', 'for each step', secondsNumber, 5),
+    )
       .addHelpText('after', HELP)
       .action(async (options: DoctorCommandOptions) => {
         const count = { ok: 0, warn: 0, fail: 0 };

@@ -6,14 +6,10 @@ import { bytesText, durationText, printable } from '../model/text.js';
 import { FILE_STATES, type FileState } from '../model/words.js';
 import { CliError } from './cli-error.js';
 import {
-  caFileOption,
-  certFileOption,
   choices,
   jobPath,
-  keyFileOption,
   type ServiceOptions,
-  tokenFileOption,
-  urlOption,
+  serviceOptions,
   withQuery,
   withService,
 } from './client-options.js';
@@ -40,20 +36,17 @@ Examples:
   writeback files job_01m7ywb2v7xqs4dcvq4g8drfbz --json | jq -r 'select(.state != "succeeded") | .lastError.message'`;
 
 export function registerFiles(program: Command, context: CliContext): void {
-  program
-    .command('files')
-    .summary('list the files of a job')
-    .description('Lists the files of a job in the order of its list, with what became of each.')
-    .argument('<job>', 'id of the job')
-    .addOption(choices('-s, --state <state>', 'only files in this state', FILE_STATES))
-    .option('--code <code>', 'only files whose last error has this code, e.g. ENOENT')
-    .option('-p, --paths', 'print nothing but the paths, byte by byte as they were submitted')
-    .option('-0, --nul', 'with --paths: end each in NUL instead of a newline')
-    .addOption(urlOption())
-    .addOption(tokenFileOption())
-    .addOption(caFileOption())
-    .addOption(certFileOption())
-    .addOption(keyFileOption())
+  serviceOptions(
+    program
+      .command('files')
+      .summary('list the files of a job')
+      .description('Lists the files of a job in the order of its list, with what became of each.')
+      .argument('<job>', 'id of the job')
+      .addOption(choices('-s, --state <state>', 'only files in this state', FILE_STATES))
+      .option('--code <code>', 'only files whose last error has this code, e.g. ENOENT')
+      .option('-p, --paths', 'print nothing but the paths, byte by byte as they were submitted')
+      .option('-0, --nul', 'with --paths: end each in NUL instead of a newline'),
+  )
     .option('--json', 'print each file as one line of JSON')
     .addHelpText('after', HELP)
     .action(async (id: string, options: FilesOptions) => {

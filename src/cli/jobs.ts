@@ -4,15 +4,11 @@ import { durationText, printable } from '../model/text.js';
 import { JOB_KINDS, JOB_STATES, type JobState } from '../model/words.js';
 import { CliError } from './cli-error.js';
 import {
-  caFileOption,
-  certFileOption,
   choice,
   choices,
   collect,
-  keyFileOption,
   type ServiceOptions,
-  tokenFileOption,
-  urlOption,
+  serviceOptions,
   withQuery,
   withService,
 } from './client-options.js';
@@ -38,22 +34,19 @@ const PAGE = 100;
 const HEADER = ['JOB', 'STATE', 'ON', 'EXPORT', 'FILES', 'DONE', 'FAILED', 'AGE', 'LABELS'];
 
 export function registerJobs(program: Command, context: CliContext): void {
-  program
-    .command('jobs')
-    .summary('list jobs')
-    .description('Lists jobs, newest first.')
-    .addOption(choices('-s, --state <state>', 'only jobs in this state', JOB_STATES))
-    .addOption(choice('--kind <kind>', 'only jobs of this kind', JOB_KINDS))
-    .option('-c, --cache <name>', 'only jobs of this cache')
-    .option('--node <name>', 'only transfers of this node')
-    .option('-l, --label <key=value>', 'only jobs with this label (repeatable)', collect)
-    .option('--since <time>', 'only jobs made since then: an age such as 90m or 2d, or a date (RFC 3339)')
-    .option('-n, --limit <count>', 'at most so many', parseLimit, 50)
-    .addOption(urlOption())
-    .addOption(tokenFileOption())
-    .addOption(caFileOption())
-    .addOption(certFileOption())
-    .addOption(keyFileOption())
+  serviceOptions(
+    program
+      .command('jobs')
+      .summary('list jobs')
+      .description('Lists jobs, newest first.')
+      .addOption(choices('-s, --state <state>', 'only jobs in this state', JOB_STATES))
+      .addOption(choice('--kind <kind>', 'only jobs of this kind', JOB_KINDS))
+      .option('-c, --cache <name>', 'only jobs of this cache')
+      .option('--node <name>', 'only transfers of this node')
+      .option('-l, --label <key=value>', 'only jobs with this label (repeatable)', collect)
+      .option('--since <time>', 'only jobs made since then: an age such as 90m or 2d, or a date (RFC 3339)')
+      .option('-n, --limit <count>', 'at most so many', parseLimit, 50),
+  )
     .option('--json', 'print each job as one line of JSON')
     .addHelpText(
       'after',

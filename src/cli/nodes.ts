@@ -1,15 +1,7 @@
 import type { Command } from 'commander';
 import { type Node, nodeSchema } from '../model/node.js';
 import { bytesText, printable } from '../model/text.js';
-import {
-  caFileOption,
-  certFileOption,
-  keyFileOption,
-  type ServiceOptions,
-  tokenFileOption,
-  urlOption,
-  withService,
-} from './client-options.js';
+import { type ServiceOptions, serviceOptions, withService } from './client-options.js';
 import type { CliContext } from './context.js';
 import { EXIT } from './exit-codes.js';
 import { listed } from './listing.js';
@@ -31,15 +23,12 @@ Examples:
   writeback nodes resume n042`;
 
 export function registerNodes(program: Command, context: CliContext): void {
-  const nodes = program
-    .command('nodes')
-    .summary('list the nodes whose agents copy, pause and resume them')
-    .description('Lists the nodes: whether an agent is there, and what it has to copy.')
-    .addOption(urlOption())
-    .addOption(tokenFileOption())
-    .addOption(caFileOption())
-    .addOption(certFileOption())
-    .addOption(keyFileOption())
+  const nodes = serviceOptions(
+    program
+      .command('nodes')
+      .summary('list the nodes whose agents copy, pause and resume them')
+      .description('Lists the nodes: whether an agent is there, and what it has to copy.'),
+  )
     .option('--json', 'print each node as one line of JSON')
     .addHelpText('after', HELP)
     .action(async (options: NodesOptions) => {

@@ -1,17 +1,7 @@
 import type { Command } from 'commander';
 import { jobSchema } from '../model/job.js';
 import { filesText } from '../model/text.js';
-import {
-  caFileOption,
-  certFileOption,
-  jobPath,
-  keyFileOption,
-  type ServiceOptions,
-  seconds,
-  tokenFileOption,
-  urlOption,
-  withService,
-} from './client-options.js';
+import { jobPath, type ServiceOptions, seconds, serviceOptions, withService } from './client-options.js';
 import type { CliContext } from './context.js';
 import { EXIT, EXIT_HELP, type ExitCode } from './exit-codes.js';
 import { writeJson, writeLine } from './output.js';
@@ -25,18 +15,15 @@ interface RetryOptions extends ServiceOptions {
 }
 
 export function registerRetry(program: Command, context: CliContext): void {
-  program
-    .command('retry')
-    .summary('try the failed files of a job again')
-    .description('Makes a new job of the files that failed, expired or were canceled, and waits for it.')
-    .argument('<job>', 'id of a job that has ended')
-    .option('--no-wait', 'print the id of the new job and return')
-    .addOption(seconds('--wait-timeout <time>', 'return with status 124 after this long; the job goes on'))
-    .addOption(urlOption())
-    .addOption(tokenFileOption())
-    .addOption(caFileOption())
-    .addOption(certFileOption())
-    .addOption(keyFileOption())
+  serviceOptions(
+    program
+      .command('retry')
+      .summary('try the failed files of a job again')
+      .description('Makes a new job of the files that failed, expired or were canceled, and waits for it.')
+      .argument('<job>', 'id of a job that has ended')
+      .option('--no-wait', 'print the id of the new job and return')
+      .addOption(seconds('--wait-timeout <time>', 'return with status 124 after this long; the job goes on')),
+  )
     .option('--json', 'print the new job as one line of JSON')
     .addHelpText('after', `\n${EXIT_HELP}\n\nExample:\n  writeback retry job_01m7ywb2v7xqs4dcvq4g8drfbz`)
     .action(async (id: string, options: RetryOptions) => {

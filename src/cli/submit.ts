@@ -5,16 +5,12 @@ import { DIALECTS, FLUSH_MODES, PATHS_ARE, WEBHOOK_EVENTS } from '../model/words
 import { CliError } from './cli-error.js';
 import {
   bytes,
-  caFileOption,
-  certFileOption,
   choice,
   choices,
   collect,
-  keyFileOption,
   percent,
   seconds,
-  tokenFileOption,
-  urlOption,
+  serviceOptions,
   withService,
 } from './client-options.js';
 import type { CliContext } from './context.js';
@@ -50,54 +46,55 @@ Examples:
   writeback submit --epilog --later --as "$SLURM_JOB_UID:$SLURM_JOB_GID"`;
 
 export function registerSubmit(program: Command, context: CliContext): void {
-  program
-    .command('submit')
-    .summary('have files written back, and wait until they are')
-    .description(
-      'Asks the service to have files written back to long-term storage, and waits until they are.',
-    )
-    .argument('[file...]', 'files to write back')
-    .option('-f, --files-from <list>', 'read more files from a list, one per line; - is standard input')
-    .option('-0, --nul', 'the paths of the list end in NUL (as of find -print0)')
-    .option('-d, --directory <dir>', 'everything below this directory (repeatable)', collect)
-    .option('--include <glob>', 'of the directories only what matches below them (repeatable)', collect)
-    .option('--exclude <glob>', 'of the directories not what matches below them (repeatable)', collect)
-    .option('-c, --cache <name>', 'the cache: a name that the service has configured, or an address')
-    .option('-e, --export <path>', 'the export that holds the files')
-    .addOption(choice('--paths-are <form>', 'with --export: which name of a file the paths are', PATHS_ARE))
-    .addOption(choice('--dialect <dialect>', 'of a cache that is named by its address', DIALECTS))
-    .addOption(choice('--mode <mode>', 'start flushes and poll them, or one call per file', FLUSH_MODES))
-    .option('--sync', 'same as --mode sync')
-    .option('--transfer', 'have the agent of a node copy the files, instead of flushing them')
-    .option('--node <name>', 'with --transfer: the node that has the files')
-    .option('--to <dir>', 'with --transfer: copy into this directory; files keep their names')
-    .option('--scr-file <file>', 'with --transfer: what this SCR transfer file on the node lists')
-    .addOption(bytes('--limit <rate>', 'with --transfer: at most so many bytes per second, e.g. 50M'))
-    .addOption(percent('--cpu <percent>', 'with --transfer: at most so much of one CPU, e.g. 10'))
-    .option('--verify', 'with --transfer: read every copy again and compare')
-    .option('-l, --label <key=value>', 'find the job by it later (repeatable)', collect)
-    .addOption(seconds('--file-timeout <time>', 'give a file up this long after it was begun, e.g. 90s, 15m'))
-    .addOption(seconds('--deadline <time>', 'give the rest up after this long, e.g. 2h'))
-    .option('--webhook <to>', 'call this endpoint of the service, or this URL, when the job has ended')
-    .addOption(choices('--webhook-event <event>', 'with --webhook: when to call', WEBHOOK_EVENTS))
-    .option('--idempotency-key <key>', 'the same key and list again give the same job, not another one')
-    .option('--join', 'take part in an identical job that has not ended, instead of making another one')
-    .option('--wait', 'wait until the files are written back', true)
-    .option('--no-wait', 'print the id of the job and return')
-    .addOption(seconds('--wait-timeout <time>', 'return with status 124 after this long; the job goes on'))
-    .option('--later [job]', 'what "writeback later" noted in this batch job, or in the named one')
-    .option(
-      '--request <words>',
-      'what a batch job asks for: "cache=C export=/E directory=/D include=*.h5 file=/F"',
-    )
-    .option('--as <uid:gid>', "with --later, as root: with this user's lists and rights")
-    .option('--epilog', 'for a hook of a scheduler: do not wait, end soon and with 0 whatever happens')
-    .addOption(seconds('--within <time>', `with --epilog: end after this long (default: ${EPILOG_SECONDS}s)`))
-    .addOption(urlOption())
-    .addOption(tokenFileOption())
-    .addOption(caFileOption())
-    .addOption(certFileOption())
-    .addOption(keyFileOption())
+  serviceOptions(
+    program
+      .command('submit')
+      .summary('have files written back, and wait until they are')
+      .description(
+        'Asks the service to have files written back to long-term storage, and waits until they are.',
+      )
+      .argument('[file...]', 'files to write back')
+      .option('-f, --files-from <list>', 'read more files from a list, one per line; - is standard input')
+      .option('-0, --nul', 'the paths of the list end in NUL (as of find -print0)')
+      .option('-d, --directory <dir>', 'everything below this directory (repeatable)', collect)
+      .option('--include <glob>', 'of the directories only what matches below them (repeatable)', collect)
+      .option('--exclude <glob>', 'of the directories not what matches below them (repeatable)', collect)
+      .option('-c, --cache <name>', 'the cache: a name that the service has configured, or an address')
+      .option('-e, --export <path>', 'the export that holds the files')
+      .addOption(choice('--paths-are <form>', 'with --export: which name of a file the paths are', PATHS_ARE))
+      .addOption(choice('--dialect <dialect>', 'of a cache that is named by its address', DIALECTS))
+      .addOption(choice('--mode <mode>', 'start flushes and poll them, or one call per file', FLUSH_MODES))
+      .option('--sync', 'same as --mode sync')
+      .option('--transfer', 'have the agent of a node copy the files, instead of flushing them')
+      .option('--node <name>', 'with --transfer: the node that has the files')
+      .option('--to <dir>', 'with --transfer: copy into this directory; files keep their names')
+      .option('--scr-file <file>', 'with --transfer: what this SCR transfer file on the node lists')
+      .addOption(bytes('--limit <rate>', 'with --transfer: at most so many bytes per second, e.g. 50M'))
+      .addOption(percent('--cpu <percent>', 'with --transfer: at most so much of one CPU, e.g. 10'))
+      .option('--verify', 'with --transfer: read every copy again and compare')
+      .option('-l, --label <key=value>', 'find the job by it later (repeatable)', collect)
+      .addOption(
+        seconds('--file-timeout <time>', 'give a file up this long after it was begun, e.g. 90s, 15m'),
+      )
+      .addOption(seconds('--deadline <time>', 'give the rest up after this long, e.g. 2h'))
+      .option('--webhook <to>', 'call this endpoint of the service, or this URL, when the job has ended')
+      .addOption(choices('--webhook-event <event>', 'with --webhook: when to call', WEBHOOK_EVENTS))
+      .option('--idempotency-key <key>', 'the same key and list again give the same job, not another one')
+      .option('--join', 'take part in an identical job that has not ended, instead of making another one')
+      .option('--wait', 'wait until the files are written back', true)
+      .option('--no-wait', 'print the id of the job and return')
+      .addOption(seconds('--wait-timeout <time>', 'return with status 124 after this long; the job goes on'))
+      .option('--later [job]', 'what "writeback later" noted in this batch job, or in the named one')
+      .option(
+        '--request <words>',
+        'what a batch job asks for: "cache=C export=/E directory=/D include=*.h5 file=/F"',
+      )
+      .option('--as <uid:gid>', "with --later, as root: with this user's lists and rights")
+      .option('--epilog', 'for a hook of a scheduler: do not wait, end soon and with 0 whatever happens')
+      .addOption(
+        seconds('--within <time>', `with --epilog: end after this long (default: ${EPILOG_SECONDS}s)`),
+      ),
+  )
     .option('--json', 'print each job that ended as one line of JSON')
     .addHelpText('after', HELP)
     .action(async (files: string[], options: SubmitOptions) => {

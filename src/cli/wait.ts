@@ -1,14 +1,5 @@
 import type { Command } from 'commander';
-import {
-  caFileOption,
-  certFileOption,
-  keyFileOption,
-  type ServiceOptions,
-  seconds,
-  tokenFileOption,
-  urlOption,
-  withService,
-} from './client-options.js';
+import { type ServiceOptions, seconds, serviceOptions, withService } from './client-options.js';
 import type { CliContext } from './context.js';
 import { EXIT_HELP } from './exit-codes.js';
 import { waitAndReport } from './wait-and-report.js';
@@ -28,17 +19,16 @@ Examples:
   writeback wait job_01m7ywb2v7xqs4dcvq4g8drfbz --timeout 15m --json`;
 
 export function registerWait(program: Command, context: CliContext): void {
-  program
-    .command('wait')
-    .summary('wait until jobs have ended')
-    .description('Waits until jobs have ended, and tells what became of their files.')
-    .argument('<job...>', 'ids of the jobs; of several the worst exit status counts')
-    .addOption(seconds('-t, --timeout <time>', 'return with status 124 after this long, e.g. 90s, 15m, 2h'))
-    .addOption(urlOption())
-    .addOption(tokenFileOption())
-    .addOption(caFileOption())
-    .addOption(certFileOption())
-    .addOption(keyFileOption())
+  serviceOptions(
+    program
+      .command('wait')
+      .summary('wait until jobs have ended')
+      .description('Waits until jobs have ended, and tells what became of their files.')
+      .argument('<job...>', 'ids of the jobs; of several the worst exit status counts')
+      .addOption(
+        seconds('-t, --timeout <time>', 'return with status 124 after this long, e.g. 90s, 15m, 2h'),
+      ),
+  )
     .option('--json', 'print each job that ended as one line of JSON')
     .addHelpText('after', HELP)
     .action(async (ids: string[], options: WaitCommandOptions) => {
