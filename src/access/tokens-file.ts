@@ -8,7 +8,7 @@ import { PRINCIPAL_NAME } from '../model/principal.js';
 
 const LOCK_WAIT_MS = 5000;
 const LOCK_LOOK_MS = 50;
-export const TOKENS_MAX = 10_000;
+const TOKENS_MAX = 10_000;
 
 const tokenSchema = z.strictObject({
   id: z.string().regex(/^[a-z2-7]{12}$/),

@@ -91,7 +91,7 @@ function placed(item: ProblemItem | undefined): string {
   return place === '' ? `${item.detail}.` : `${place}: ${item.detail}.`;
 }
 
-export function jsonPointer(path: readonly PropertyKey[]): string {
+function jsonPointer(path: readonly PropertyKey[]): string {
   return path.map((part) => `/${String(part).replaceAll('~', '~0').replaceAll('/', '~1')}`).join('');
 }
 
@@ -121,7 +121,7 @@ export const JSON_BODY_ERRORS = [
 ] as const satisfies readonly ApiErrorCode[];
 
 /** Any error → what the caller may read. What is not ours, nor known, is INTERNAL and says nothing. */
-export function brokerError(error: unknown): BrokerError {
+function brokerError(error: unknown): BrokerError {
   if (error instanceof BrokerError) return error;
   if (error instanceof Error && hasZodFastifySchemaValidationErrors(error)) {
     const context = 'validationContext' in error ? error.validationContext : undefined;

@@ -33,7 +33,7 @@ export async function reportJob(
   return isTerminalJobState(job.state) ? exitCodeOfJob(job.state) : EXIT.succeeded;
 }
 
-export function summaryLines(job: Job, errors: readonly ErrorGroup[]): string[] {
+function summaryLines(job: Job, errors: readonly ErrorGroup[]): string[] {
   const progress = job.progress;
   // A plain server's OK is not to pass for a file that is where it should be.
   const unproven = job.warnings.find(({ code }) => code === 'DIALECT_UNPROVEN')?.count ?? 0;

@@ -62,7 +62,7 @@ export function copyErrorOf(error: unknown, attempted: string): CopyError {
   return new CopyError(known ?? 'EIO', `${attempted}: ${reason} (${error.code})`, { cause: error });
 }
 
-export function isSystemError(error: unknown): error is Error & { code: string; errno: number } {
+function isSystemError(error: unknown): error is Error & { code: string; errno: number } {
   return error instanceof Error && 'errno' in error && typeof error.errno === 'number' && 'code' in error;
 }
 

@@ -2,10 +2,10 @@
  * Label values are bounded: caches are those of the configuration, and all addresses that requests named share one
  * value, as do all nodes that no agent was ever seen of; states, codes and procedures are fixed lists.
  */
-export const AD_HOC = 'ad-hoc';
+const AD_HOC = 'ad-hoc';
 
 /** All nodes that requests have named and no agent was ever seen of; not the name of any, which has no blank. */
-export const NEVER_SEEN = 'never seen';
+const NEVER_SEEN = 'never seen';
 
 export function nodeLabel(node: string | null): string {
   return node ?? NEVER_SEEN;

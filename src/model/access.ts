@@ -7,7 +7,7 @@ const file = z.string().startsWith('/', 'expected an absolute path');
 const claim = z.string().min(1).max(128);
 
 /** Signed with a private key that the issuer keeps to itself, or with a secret that is shared with it. */
-export const KEY_PAIR_ALGORITHMS = [
+const KEY_PAIR_ALGORITHMS = [
   'RS256',
   'RS384',
   'RS512',
@@ -20,12 +20,12 @@ export const KEY_PAIR_ALGORITHMS = [
   'Ed25519',
   'EdDSA',
 ] as const;
-export const SECRET_ALGORITHMS = ['HS256', 'HS384', 'HS512'] as const;
+const SECRET_ALGORITHMS = ['HS256', 'HS384', 'HS512'] as const;
 export type JwtAlgorithm = (typeof KEY_PAIR_ALGORITHMS)[number] | (typeof SECRET_ALGORITHMS)[number];
 
 const LOOPBACK_URL = /^http:\/\/(127(\.\d{1,3}){3}|\[::1\]|localhost)(:\d+)?\//;
 
-export const jwtIssuerSchema = z
+const jwtIssuerSchema = z
   .strictObject({
     issuer: z.string().min(1).nullable().default(null).meta({
       description:

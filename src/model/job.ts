@@ -168,7 +168,7 @@ export const errorGroupSchema = z
 export type ErrorGroup = z.infer<typeof errorGroupSchema>;
 
 /** Whether files are sent to a cache at all. */
-export const CIRCUIT_STATES = ['closed', 'open', 'half-open'] as const;
+const CIRCUIT_STATES = ['closed', 'open', 'half-open'] as const;
 const circuitSchema = z
   .object({
     state: z.enum(CIRCUIT_STATES).meta({

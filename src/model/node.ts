@@ -47,7 +47,6 @@ export const agentConfigSchema = z.strictObject({
     .default(1024 * 1024)
     .meta({ description: 'The largest burst. Memory is twice this for each file that is being copied.' }),
 });
-export type AgentConfig = z.infer<typeof agentConfigSchema>;
 
 const count = z.int().min(0);
 

@@ -24,7 +24,7 @@ const absolutePath = z
 const everywhere = (description: string) => z.array(absolutePath).min(1).default(['/']).meta({ description });
 const atMost = (description: string) => z.int().min(1).nullable().default(null).meta({ description });
 
-export const quotasSchema = z.strictObject({
+const quotasSchema = z.strictObject({
   queuedFiles: atMost(
     'Files of all its jobs that wait at the same time; a request that would bring more is refused with 429. What directories hold is added to their job as there is room. Null: no limit.',
   ),

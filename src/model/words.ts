@@ -45,7 +45,7 @@ export const FILE_STATES = [
   'expired',
 ] as const;
 export type FileState = (typeof FILE_STATES)[number];
-export const TERMINAL_FILE_STATES = ['succeeded', 'failed', 'skipped', 'canceled', 'expired'] as const;
+const TERMINAL_FILE_STATES = ['succeeded', 'failed', 'skipped', 'canceled', 'expired'] as const;
 export type TerminalFileState = (typeof TERMINAL_FILE_STATES)[number];
 
 /**

@@ -294,6 +294,7 @@ interface Input {
   receive(bytes: Uint8Array, length: number): void;
 }
 
+/** An address and port as text, an IPv6 address in brackets (RFC 3986 §3.2.2). */
 export function peerText(host: string, port: number): string {
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }

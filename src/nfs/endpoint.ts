@@ -24,7 +24,7 @@ export interface Endpoint {
 }
 
 /** Milliseconds that a step beginning now may take; throws when the caller's time is over. */
-export function stepTimeoutMs(limit: CallLimit): number {
+function stepTimeoutMs(limit: CallLimit): number {
   if (limit.signal?.aborted) throw new NfsError('ABORTED', 'aborted', { cause: limit.signal.reason });
   const left = limit.deadlineAt - Date.now();
   if (left <= 0) throw new NfsError('DEADLINE', 'the deadline passed');

@@ -1,5 +1,5 @@
 /** What can go wrong with a target that is no NFS status: the codes and what each means. */
-export const NFS_ERROR_CODES = [
+const NFS_ERROR_CODES = [
   /** No TCP connection, or no answer on it. */
   'UNREACHABLE',
   'NAME_NOT_RESOLVED',

@@ -402,6 +402,6 @@ function dashboardFiles(log: Logger): DashboardFile[] {
 }
 
 /** The node that an agent on this host serves unless it is told another. */
-export function nodeOfHost(hostName: string): string {
+function nodeOfHost(hostName: string): string {
   return hostName.split('.')[0] ?? hostName;
 }

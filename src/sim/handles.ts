@@ -19,7 +19,7 @@ import type { BigIntStats } from 'node:fs';
 
 const LAYOUT = 1;
 const HEADER_BYTES = 20;
-export const MAX_HANDLE_BYTES = 64;
+const MAX_HANDLE_BYTES = 64;
 const MAX_NAMES = (MAX_HANDLE_BYTES - HEADER_BYTES) / 2;
 
 export interface FileIdentity {

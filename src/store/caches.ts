@@ -19,6 +19,7 @@ interface KnownCache {
   configured: boolean;
 }
 
+/** What is shown and changed of caches: health, load, pause, limits, the last hour. */
 export class Caches {
   readonly #commands: Commands;
   readonly #queues: Queues;

@@ -124,6 +124,7 @@ function refusalOf(error: Error & { previousErrors?: Error[] }): string {
   return error.previousErrors?.[0]?.message ?? error.message;
 }
 
+/** True if Redis does not answer, and the same may succeed later. */
 export function isUnavailable(error: unknown): boolean {
   return storeError(error).code === 'STORE_UNAVAILABLE';
 }

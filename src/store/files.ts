@@ -28,6 +28,7 @@ export interface StoredChunk {
   details: Map<number, FileDetail>;
 }
 
+/** The files of a job as they stand now. */
 export class Files {
   readonly #commands: Commands;
 

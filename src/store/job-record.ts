@@ -53,6 +53,7 @@ export const CACHE_SHOWN_FIELDS = [
   'servedAt',
 ] as const;
 
+/** What a job shows of its cache or node, from the fields above in their order. */
 export function cacheShown(values: readonly (string | null)[]): CacheShown {
   const [rev, paused, pausedReason, holdSince, holdUntil, code, detail, served, servedAt] = values;
   return {
@@ -103,6 +104,7 @@ export function jobRevision(row: JobRow, cacheRev: string): Revision {
   return { state, revision: isTerminalJobState(state) ? `${row.rev}` : `${row.rev}.${cacheRev}` };
 }
 
+/** The job as the API shows it; `cache` is what its queue shows, and `now` in Date.now() milliseconds decides what is over. */
 export function jobFromRow(row: JobRow, cache: CacheShown, now: number = Date.now()): Job & Revision {
   const meta = jobMeta(row);
   const state = jobState(row);

@@ -29,6 +29,7 @@ const REMEMBERED_JOBS = 10_000;
 /** Files settled per script: some milliseconds of Redis. */
 const SETTLE_FILES = CHUNK_FILES * 128;
 
+/** The records of jobs: shows, lists, cancels and settles them. */
 export class Jobs {
   readonly #commands: Commands;
   /** Job → its queue, and who sent it: these never change. */

@@ -219,6 +219,7 @@ export function nodeOfQueue(queue: string): string | null {
   return queue.startsWith(NODE_QUEUE) ? queue.slice(NODE_QUEUE.length) : null;
 }
 
+/** The queue that the items of a job go to. */
 export function queueOf(target: Pick<FlushTarget, 'kind' | 'cache' | 'adHocCache'> | TransferTarget): string {
   return target.kind === 'transfer'
     ? nodeQueueName(target.node)
@@ -228,6 +229,7 @@ export function queueOf(target: Pick<FlushTarget, 'kind' | 'cache' | 'adHocCache
 /** BullMQ's name for the queue of calls of webhooks. */
 export const WEBHOOK_QUEUE = 'webhooks';
 
+/** Ids of items say what they are for: one that is given to BullMQ twice is there once. */
 export function chunkItemId(jobId: string, chunk: number): string {
   return `${jobId}-${chunk}`;
 }

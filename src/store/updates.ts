@@ -10,7 +10,7 @@ const SAMPLES_PER_CODE = 5;
 /** Some 70,000 years: what the packed form can hold with a sign, twice over. */
 const LAST_TIME_MS = 2 ** 51;
 /** In place of the number of a code: a success whose evidence is only `accepted`. */
-export const UNPROVEN = 255;
+const UNPROVEN = 255;
 
 export interface PackedResults {
   updates: Buffer;

@@ -10,7 +10,7 @@ export interface Share {
   part: number;
 }
 
-export function filesEnded(progress: Progress): number {
+function filesEnded(progress: Progress): number {
   const { filesSucceeded, filesFailed, filesSkipped, filesCanceled, filesExpired } = progress;
   return filesSucceeded + filesFailed + filesSkipped + filesCanceled + filesExpired;
 }

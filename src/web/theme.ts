@@ -2,7 +2,7 @@ import { effect, signal } from '@preact/signals';
 
 /** Light or dark as the system has it, unless this browser was told otherwise. */
 
-export const THEMES = ['system', 'light', 'dark'] as const;
+const THEMES = ['system', 'light', 'dark'] as const;
 export type Theme = (typeof THEMES)[number];
 
 const KEY = 'writeback-theme';
