@@ -9,7 +9,7 @@ import { DELIVERY_STATES, WEBHOOK_EVENTS, type WebhookEvent } from './words.js';
 
 const SECRET = /^whsec_([A-Za-z0-9+/]+={0,2})$/;
 const SECRET_BYTES = { min: 24, max: 64 };
-const ENDPOINT_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
+export const ENDPOINT_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 
 const secretsField = z
   .array(
