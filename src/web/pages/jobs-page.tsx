@@ -75,7 +75,7 @@ function FilterForm({ filters }: { filters: Filters }) {
   const any = Object.values(filters).some((value) => value !== '');
   return (
     <search aria-label="Filters">
-      <details class="filters" open={any || matchMedia('(min-width: 50rem)').matches}>
+      <details class="filters" open={any || matchMedia('(min-width: 60rem)').matches}>
         <summary>Filters</summary>
         <form onSubmit={(event) => event.preventDefault()}>
           <label>
@@ -266,7 +266,7 @@ function JobRow({ job }: { job: Job }) {
         <Labels labels={job.labels} />
       </td>
       <td>
-        {whereText(job)}
+        <span class="where">{whereText(job)}</span>
         {job.principal !== me.value?.name && <span class="below">by {job.principal}</span>}
       </td>
       <td class="wide">
