@@ -43,13 +43,12 @@ export async function openJobStore(options: JobStoreOptions): Promise<JobStore> 
   const caches = new Caches(commands, queues, options.caches);
   const nodes = new Nodes(commands, queues);
   const shown = new Coalesced((id) => jobs.get(id), READS_APART_MS);
-  const revisions = new Coalesced((id) => waiters.revision(id), READS_APART_MS);
   const getJob = (id: string): Promise<Job & Revision> => guarded(() => shown.get(id));
   const load = (id: string, queue: string): Promise<Job> => guarded(() => jobs.get(id, queue));
   const openIntake = (owner: JobOwner, origin = UNKNOWN_ORIGIN): JobIntake =>
     new Intake(commands, queues, options, owner, origin, load);
   const revisionOf = async (id: string): Promise<Revision & { queue: string }> => {
-    const found = isJobId(id) ? await revisions.get(id) : undefined;
+    const found = isJobId(id) ? await waiters.revision(id) : undefined;
     if (!found) throw await jobs.missing(id);
     return found;
   };
