@@ -2,31 +2,19 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import type { Job } from '../../src/model/job.js';
 import { Keys } from '../../src/store/keys.js';
-import { openJobStore } from '../../src/store/store.js';
-import type { JobStore } from '../../src/store/types.js';
-import { type ApiTest, PROJECTS, SCRATCH, startApi } from '../support/api.js';
-import { startRedis, type TestRedis } from '../support/redis.js';
+import { startApi } from '../support/api.js';
+import { until } from '../support/until.js';
+import { CACHES, openRedisRig, type RedisRig } from './redis-rig.js';
 
 /** Requests that come more than once, over HTTP and a real Redis. No worker runs: jobs stay queued. */
 
-const caches = [PROJECTS, SCRATCH];
-let redis: TestRedis;
-let store: JobStore;
-let api: ApiTest;
-let base: string;
+let rig: RedisRig;
 
 before(async () => {
-  redis = await startRedis({ durable: true });
-  store = await openJobStore({ redis: { url: redis.url, cluster: false }, keyPrefix: 'api', caches });
-  api = startApi({ store, caches, limits: { queuedFilesPerCache: 100_000 } });
-  base = await api.listen();
+  rig = await openRedisRig({ queuedFilesPerCache: 100_000 });
 });
 
-after(async () => {
-  await api?.close();
-  await store?.close();
-  await redis?.stop();
-});
+after(() => rig?.close());
 
 interface Answer {
   status: number;
@@ -43,13 +31,13 @@ async function post(
 
 async function send(query: string, type: string, body: string, key?: string): Promise<Answer> {
   const headers = { 'content-type': type, ...(key !== undefined && { 'idempotency-key': key }) };
-  const response = await fetch(`${base}/v1/flushes${query}`, { method: 'POST', headers, body });
+  const response = await fetch(`${rig.base}/v1/flushes${query}`, { method: 'POST', headers, body });
   const parsed = (await response.json()) as Answer['body'];
   return { status: response.status, headers: response.headers, body: parsed };
 }
 
 async function jobCount(): Promise<number> {
-  const { body } = await api.json({ url: '/v1/jobs?limit=500' });
+  const { body } = await rig.api.json({ url: '/v1/jobs?limit=500' });
   return (body as { items: unknown[] }).items.length;
 }
 
@@ -114,14 +102,15 @@ test('while a request is still arriving its key is answered with 409 and Retry-A
     },
   });
   const init = { method: 'POST', headers: { 'content-type': 'text/plain', 'idempotency-key': 'slow' } };
-  const slow = fetch(`${base}/v1/flushes?cache=scratch&export=/x`, {
+  const slow = fetch(`${rig.base}/v1/flushes?cache=scratch&export=/x`, {
     ...init,
     body,
     duplex: 'half',
   } as never);
   await sending;
-  const client = redis.client();
-  while ((await client.exists(new Keys('api').asked('local slow'))) === 0);
+  const client = rig.redis.client();
+  const claim = new Keys('api').asked('local slow');
+  await until('the key is claimed', async () => (await client.exists(claim)) === 1);
   const early = await post(['/slow1', '/slow2'], { key: 'slow' });
   assert.deepEqual([early.status, early.body.code], [409, 'IDEMPOTENCY_KEY_IN_USE']);
   assert.ok(Number(early.headers.get('retry-after')) > 0);
@@ -171,7 +160,7 @@ test('conflict=join is a parameter of every form, and a member of the JSON body'
 });
 
 test('a full queue does not keep a request from joining the job that fills it, or from its first answer', async () => {
-  const full = startApi({ store, caches, limits: { queuedFilesPerCache: 3 } });
+  const full = startApi({ store: rig.store, caches: CACHES, limits: { queuedFilesPerCache: 3 } });
   try {
     const payload = '/p1\n/p2\n/p3\n';
     const url = '/v1/flushes?cache=projects&export=/exp1';
@@ -197,12 +186,12 @@ test('transfers are asked twice in the same way, sizes and destinations included
     headers: { 'content-type': 'application/json', 'idempotency-key': 'transfer' },
     payload: JSON.stringify({ node: 'n1', files: [{ source: '/scratch/a', destination, size }], ...more }),
   });
-  const first = await api.json(request('/pfs/a', 5));
+  const first = await rig.api.json(request('/pfs/a', 5));
   assert.equal(first.status, 202);
-  const again = await api.json(request('/pfs/a', 5, { conflict: 'join' }));
+  const again = await rig.api.json(request('/pfs/a', 5, { conflict: 'join' }));
   assert.deepEqual([again.status, again.headers['idempotency-replayed']], [202, 'true']);
   assert.equal((again.body as Job).id, (first.body as Job).id);
-  await api.refused('IDEMPOTENCY_KEY_REUSED', request('/pfs/b', 5));
-  await api.refused('IDEMPOTENCY_KEY_REUSED', request('/pfs/a', 6));
-  await api.refused('IDEMPOTENCY_KEY_REUSED', request('/pfs/a', 5, { verify: true }));
+  await rig.api.refused('IDEMPOTENCY_KEY_REUSED', request('/pfs/b', 5));
+  await rig.api.refused('IDEMPOTENCY_KEY_REUSED', request('/pfs/a', 6));
+  await rig.api.refused('IDEMPOTENCY_KEY_REUSED', request('/pfs/a', 5, { verify: true }));
 });

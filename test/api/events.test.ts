@@ -4,51 +4,24 @@ import { pino } from 'pino';
 import { JobFeed } from '../../src/api/job-feed.js';
 import type { Job } from '../../src/model/job.js';
 import { LOCAL_PRINCIPAL, type Principal } from '../../src/model/principal.js';
-import { openJobStore } from '../../src/store/store.js';
 import type { JobStore } from '../../src/store/types.js';
-import { WorkStore } from '../../src/store/work-store.js';
 import { finishAll } from '../store/fixture.js';
-import { type ApiTest, PROJECTS, SCRATCH, startApi } from '../support/api.js';
+import { startApi } from '../support/api.js';
 import { type EventStream, openEventStream } from '../support/event-stream.js';
-import { startRedis, type TestRedis } from '../support/redis.js';
+import { CACHES, openRedisRig, type RedisRig } from './redis-rig.js';
 
 /** Events of all jobs over HTTP and a real Redis; what a worker would do is done by hand. */
 
-const caches = [PROJECTS, SCRATCH];
-let redis: TestRedis;
-let store: JobStore;
-let work: WorkStore;
-let api: ApiTest;
-let base: string;
+let rig: RedisRig;
 
 before(async () => {
-  redis = await startRedis({ durable: true });
-  const common = { redis: { url: redis.url, cluster: false }, keyPrefix: 'api' };
-  store = await openJobStore({ ...common, caches });
-  work = new WorkStore(common);
-  api = startApi({ store, caches, limits: { waiters: 5 } });
-  base = await api.listen();
+  rig = await openRedisRig({ waiters: 5 });
 });
 
-after(async () => {
-  await api?.close();
-  await Promise.all([store?.close(), work?.close()]);
-  await redis?.stop();
-});
-
-async function submit(list: string, query = 'cache=scratch&export=/x'): Promise<string> {
-  const { status, body: job } = await api.json({
-    method: 'POST',
-    url: `/v1/flushes?${query}`,
-    headers: { 'content-type': 'text/plain' },
-    payload: list,
-  });
-  assert.equal(status, 202, JSON.stringify(job));
-  return (job as Job).id;
-}
+after(() => rig?.close());
 
 function listen(query = '', lastEventId?: string): Promise<EventStream<Job>> {
-  return openEventStream<Job>(`${base}/v1/events${query}`, lastEventId);
+  return openEventStream<Job>(`${rig.base}/v1/events${query}`, lastEventId);
 }
 
 /** The next events until one of `event` for this job. */
@@ -64,10 +37,10 @@ async function untilTold(stream: EventStream<Job>, id: string, event: string) {
 test('a listener hears of every new job, of its changes and of its end', async () => {
   const stream = await listen();
   assert.equal(stream.response.headers.get('content-type'), 'text/event-stream');
-  const id = await submit('/a\n/b\n');
+  const id = await rig.submit('/a\n/b\n');
   const made = (await untilTold(stream, id, 'job')).at(-1);
   assert.equal(made?.data.state, 'queued');
-  await finishAll(work, id, 1);
+  await finishAll(rig.work, id, 1);
   const told = await untilTold(stream, id, 'end');
   assert.deepEqual([told.at(-1)?.data.state, told.at(-1)?.data.progress.filesSucceeded], ['succeeded', 2]);
   assert.equal('revision' in (told.at(-1)?.data ?? {}), false);
@@ -79,9 +52,9 @@ test('a listener that comes back hears once of each job that has changed meanwhi
   const { value: first } = await before.blocks.next();
   assert.deepEqual([first?.event, /^\d+$/.test(first?.id ?? '')], ['', true], 'an id comes before any event');
   before.leave();
-  const one = await submit('/a\n');
-  const two = await submit('/b\n');
-  await finishAll(work, one, 1);
+  const one = await rig.submit('/a\n');
+  const two = await rig.submit('/b\n');
+  await finishAll(rig.work, one, 1);
   const again = await listen('', first?.id);
   const told = [await again.next(), await again.next()];
   assert.deepEqual(
@@ -101,7 +74,7 @@ test('a listener that comes back hears once of each job that has changed meanwhi
 test('an id that no event had is taken as none, or as that of the newest event', async () => {
   for (const known of ['nonsense', '-1', '99999999999999999999', '8999999999999999']) {
     const stream = await listen('', known);
-    const id = await submit('/a\n');
+    const id = await rig.submit('/a\n');
     assert.equal((await stream.next()).data.id, id, known);
     stream.leave();
   }
@@ -109,18 +82,18 @@ test('an id that no event had is taken as none, or as that of the newest event',
 
 test('filters choose the jobs that are told of', async () => {
   const scratch = await listen('?cache=scratch&label=run=7&kind=flush');
-  const other = await submit('/a\n', 'cache=projects&export=/exp1&label=run=7');
-  const wanted = await submit('/a\n', 'cache=scratch&export=/x&label=run=7&label=user=x');
+  const other = await rig.submit('/a\n', 'cache=projects&export=/exp1&label=run=7');
+  const wanted = await rig.submit('/a\n', 'cache=scratch&export=/x&label=run=7&label=user=x');
   assert.equal((await scratch.next()).data.id, wanted);
   scratch.leave();
   const projects = await listen('?cache=projects', '1');
   assert.equal((await projects.next()).data.id, other);
   projects.leave();
-  await api.refused('VALIDATION', { url: '/v1/events?state=queued' });
+  await rig.api.refused('VALIDATION', { url: '/v1/events?state=queued' });
 });
 
 test('a listener that reads slowly keeps nobody waiting and costs nothing but its own reading', async () => {
-  const feed = new JobFeed(store, pino({ level: 'silent' }));
+  const feed = new JobFeed(rig.store, pino({ level: 'silent' }));
   const controller = new AbortController();
   const wish = { key: '', wants: () => true };
   const slow = await feed.listen(undefined, wish, controller.signal);
@@ -130,9 +103,9 @@ test('a listener that reads slowly keeps nobody waiting and costs nothing but it
   await read(quick);
   const ids: string[] = [];
   for (let i = 0; i < 70; i++) {
-    const id = await submit(`/${i}\n`);
+    const id = await rig.submit(`/${i}\n`);
     ids.push(id);
-    await store.cancel(id);
+    await rig.store.cancel(id);
   }
   for (let text = ''; !text.includes(`${ids.at(-1)}`); text = await read(quick));
   let missed = '';
@@ -152,7 +125,7 @@ test('a listener that reads slowly keeps nobody waiting and costs nothing but it
 test('listeners that came at different times share what is read, however much changes meanwhile', async () => {
   let last = 0;
   let pages = 0;
-  const job = await store.getJob(await submit('/a\n'));
+  const job = await rig.store.getJob(await rig.submit('/a\n'));
   // With every look something has changed.
   const restless: Pick<JobStore, 'lastPlace' | 'changedSince' | 'watchChanges'> = {
     lastPlace: async () => ++last,
@@ -179,20 +152,20 @@ test('listeners that came at different times share what is read, however much ch
 
 test('listeners hear of what happens after Redis was away', async () => {
   const stream = await listen();
-  redis.freeze();
-  await api.refused('STORE_UNAVAILABLE', { url: '/v1/events' });
-  redis.thaw();
+  rig.redis.freeze();
+  await rig.api.refused('STORE_UNAVAILABLE', { url: '/v1/events' });
+  rig.redis.thaw();
   for (;;) {
-    const { status } = await api.json({ url: '/v1/jobs' });
+    const { status } = await rig.api.json({ url: '/v1/jobs' });
     if (status === 200) break;
   }
-  const id = await submit('/a\n');
+  const id = await rig.submit('/a\n');
   await untilTold(stream, id, 'job');
   stream.leave();
 });
 
 test('listeners of all jobs are bounded together with those that wait, and a service that ends lets them go', async () => {
-  const other = startApi({ store, caches, limits: { waiters: 2 } });
+  const other = startApi({ store: rig.store, caches: CACHES, limits: { waiters: 2 } });
   const url = `${await other.listen()}/v1/events`;
   const streams = [await openEventStream(url), await openEventStream(url)];
   await other.refused('TOO_MANY_WAITERS', { url: '/v1/events' });
@@ -207,7 +180,7 @@ test("without the role operate one hears of one's own jobs only", async () => {
     bob: named('bob', 'submit'),
     ops: named('ops', 'operate'),
   };
-  const other = startApi({ store, caches, principals });
+  const other = startApi({ store: rig.store, caches: CACHES, principals });
   const url = `${await other.listen()}/v1/events`;
   const open = (token: string): Promise<EventStream<Job>> =>
     openEventStream<Job>(url, undefined, { authorization: `Bearer ${token}` });

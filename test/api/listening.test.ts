@@ -3,52 +3,29 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { after, before, test } from 'node:test';
 import type { Job, JobFile } from '../../src/model/job.js';
-import { openJobStore } from '../../src/store/store.js';
-import type { JobStore } from '../../src/store/types.js';
-import { WorkStore } from '../../src/store/work-store.js';
 import { finishAll, result } from '../store/fixture.js';
-import { type ApiTest, PROJECTS, SCRATCH, startApi } from '../support/api.js';
+import { startApi } from '../support/api.js';
 import { type EventStream, openEventStream, type StreamEvent } from '../support/event-stream.js';
-import { startRedis, type TestRedis } from '../support/redis.js';
 import { until } from '../support/until.js';
+import { CACHES, openRedisRig, type RedisRig } from './redis-rig.js';
 
 /** Events and reports over HTTP and a real Redis; what a worker would do is done by hand. */
 
-const caches = [PROJECTS, SCRATCH];
-let redis: TestRedis;
-let store: JobStore;
-let work: WorkStore;
-let api: ApiTest;
-let base: string;
+let rig: RedisRig;
 
 before(async () => {
-  redis = await startRedis();
-  const common = { redis: { url: redis.url, cluster: false }, keyPrefix: 'api' };
-  store = await openJobStore({ ...common, caches });
-  work = new WorkStore(common);
-  api = startApi({ store, caches, limits: { waiters: 3 } });
-  base = await api.listen();
+  rig = await openRedisRig({ waiters: 3 });
 });
 
-after(async () => {
-  await api?.close();
-  await Promise.all([store?.close(), work?.close()]);
-  await redis?.stop();
-});
+after(() => rig?.close());
 
-async function submit(body: string | Buffer): Promise<string> {
-  const { status, body: job } = await api.json({
-    method: 'POST',
-    url: '/v1/flushes?cache=scratch&export=/x&delimiter=nul',
-    headers: { 'content-type': 'text/plain' },
-    payload: body,
-  });
-  assert.equal(status, 202, JSON.stringify(job));
-  return (job as Job).id;
+/** A list whose paths end with NUL. */
+function submit(list: string | Buffer): Promise<string> {
+  return rig.submit(list, 'cache=scratch&export=/x&delimiter=nul');
 }
 
 function listen(id: string, lastEventId?: string): Promise<EventStream<Job>> {
-  return openEventStream<Job>(`${base}/v1/jobs/${id}/events`, lastEventId);
+  return openEventStream<Job>(`${rig.base}/v1/jobs/${id}/events`, lastEventId);
 }
 
 test('events tell the state, each change and the end, and then the connection ends', async () => {
@@ -57,12 +34,12 @@ test('events tell the state, each change and the end, and then the connection en
   assert.equal(stream.response.headers.get('content-type'), 'text/event-stream');
   const first = await stream.next();
   assert.deepEqual([first.event, first.data.id, first.data.state], ['job', id, 'queued']);
-  const run = await work.chunks.begin(id, 0);
+  const run = await rig.work.chunks.begin(id, 0);
   assert.ok(run);
   const second = await stream.next();
   assert.deepEqual([second.event, second.data.state], ['job', 'running']);
   assert.notEqual(second.id, first.id);
-  await work.chunks.record(
+  await rig.work.chunks.record(
     run,
     run.files.map((file) => result(file)),
   );
@@ -90,7 +67,7 @@ test('what the last event id names is not told again', async () => {
   const first = await before.next();
   before.leave();
   const after = await listen(id, first.id);
-  await store.cancel(id);
+  await rig.store.cancel(id);
   const next = await after.next();
   assert.deepEqual([next.event, next.data.state], ['end', 'canceled']);
 });
@@ -98,10 +75,10 @@ test('what the last event id names is not told again', async () => {
 test('listeners are bounded together with those that wait, and leave their place when they go', async () => {
   const id = await submit('/a\0');
   const listeners = await Promise.all([listen(id), listen(id), listen(id)]);
-  await api.refused('TOO_MANY_WAITERS', { url: `/v1/jobs/${id}/events` });
-  const etag = (await api.json({ url: `/v1/jobs/${id}` })).headers.etag as string;
+  await rig.api.refused('TOO_MANY_WAITERS', { url: `/v1/jobs/${id}/events` });
+  const etag = (await rig.api.json({ url: `/v1/jobs/${id}` })).headers.etag as string;
   const waiting = { url: `/v1/jobs/${id}`, headers: { prefer: 'wait=5', 'if-none-match': etag } };
-  await api.refused('TOO_MANY_WAITERS', waiting);
+  await rig.api.refused('TOO_MANY_WAITERS', waiting);
   listeners[0]?.leave();
   for (;;) {
     const another = await listen(id);
@@ -114,7 +91,7 @@ test('listeners are bounded together with those that wait, and leave their place
 test('who listened or waited and left is in the log, with as much of an answer as there was', async () => {
   const id = await submit('/left\0');
   const broken = () =>
-    api.log.filter(({ msg, url }) => msg === 'answer broken off' && String(url).includes(id));
+    rig.api.log.filter(({ msg, url }) => msg === 'answer broken off' && String(url).includes(id));
   const stream = await listen(id);
   await stream.next();
   stream.leave();
@@ -122,7 +99,7 @@ test('who listened or waited and left is in the log, with as much of an answer a
   await until('a long-poll is in the log', async () => {
     // It may be given up before it has arrived: then another one.
     const signal = AbortSignal.timeout(300);
-    await fetch(`${base}/v1/jobs/${id}?until=terminal`, { headers: { prefer: 'wait=60' }, signal }).catch(
+    await fetch(`${rig.base}/v1/jobs/${id}?until=terminal`, { headers: { prefer: 'wait=60' }, signal }).catch(
       () => {},
     );
     return broken().length > 1;
@@ -133,15 +110,15 @@ test('who listened or waited and left is in the log, with as much of an answer a
 });
 
 test('events of a job that is not there are refused, and HEAD makes nobody wait', async () => {
-  await api.refused('JOB_NOT_FOUND', { url: '/v1/jobs/nope/events' });
-  await api.refused('JOB_NOT_FOUND', { url: '/v1/jobs/nope/report' });
+  await rig.api.refused('JOB_NOT_FOUND', { url: '/v1/jobs/nope/events' });
+  await rig.api.refused('JOB_NOT_FOUND', { url: '/v1/jobs/nope/report' });
   const id = await submit('/a\0');
-  const head = await api.app.inject({ method: 'HEAD', url: `/v1/jobs/${id}/events` });
+  const head = await rig.api.app.inject({ method: 'HEAD', url: `/v1/jobs/${id}/events` });
   assert.equal(head.statusCode, 405);
 });
 
 test('a service that ends lets its listeners go', async () => {
-  const other = startApi({ store, caches });
+  const other = startApi({ store: rig.store, caches: CACHES });
   const address = await other.listen();
   const id = await submit('/a\0');
   const response = await fetch(`${address}/v1/jobs/${id}/events`);
@@ -161,8 +138,8 @@ test('reports tell of every file, or of those that are not done, and can be read
   const id = await submit(
     Buffer.concat([Buffer.from(`${paths.join('\0')}\0`), Buffer.from('caf\xe9\0', 'latin1')]),
   );
-  await finishAll(work, id, 5, (file) => result(file, file.index % 100 === 0 ? { state: 'failed' } : {}));
-  const get = (query: string) => api.app.inject({ url: `/v1/jobs/${id}/report${query}` });
+  await finishAll(rig.work, id, 5, (file) => result(file, file.index % 100 === 0 ? { state: 'failed' } : {}));
+  const get = (query: string) => rig.api.app.inject({ url: `/v1/jobs/${id}/report${query}` });
 
   const all = await get('?format=ndjson&scope=all');
   assert.equal(all.headers['content-type'], 'application/x-ndjson');
@@ -193,7 +170,7 @@ test('reports tell of every file, or of those that are not done, and can be read
     csv.slice(-5).map(([, path]) => path),
     ["'=cmd|x", "''quoted", `'-a,b "c"`, 'two\nlines', 'caf\\udce9'],
   );
-  await api.refused('VALIDATION', { url: `/v1/jobs/${id}/report?format=xlsx` });
+  await rig.api.refused('VALIDATION', { url: `/v1/jobs/${id}/report?format=xlsx` });
 });
 
 /** A second, plain reader of RFC 4180. */

@@ -2,34 +2,20 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import type { Cache, Job, JobFile } from '../../src/model/job.js';
 import type { Node } from '../../src/model/node.js';
-import { openJobStore } from '../../src/store/store.js';
-import type { JobStore } from '../../src/store/types.js';
-import { type ApiTest, PROJECTS, SCRATCH, startApi } from '../support/api.js';
-import { startRedis, type TestRedis } from '../support/redis.js';
+import { openRedisRig, type RedisRig } from './redis-rig.js';
 
 /** The API over the store it runs with, and a Redis that is taken away. No worker runs: jobs stay queued. */
 
-const caches = [PROJECTS, SCRATCH];
-let redis: TestRedis;
-let store: JobStore;
-let api: ApiTest;
-let base: string;
+let rig: RedisRig;
 
 before(async () => {
-  redis = await startRedis({ durable: true });
-  store = await openJobStore({ redis: { url: redis.url, cluster: false }, keyPrefix: 'api', caches });
-  api = startApi({ store, caches });
-  base = await api.listen();
+  rig = await openRedisRig();
 });
 
-after(async () => {
-  await api?.close();
-  await store?.close();
-  await redis?.stop();
-});
+after(() => rig?.close());
 
 async function call<T>(path: string, init: RequestInit = {}) {
-  const response = await fetch(base + path, init);
+  const response = await fetch(rig.base + path, init);
   const text = await response.text();
   const body = (text === '' ? null : JSON.parse(text)) as T;
   return { status: response.status, headers: response.headers, body };
@@ -101,7 +87,7 @@ test('duplicates of a list are skipped with the entry they repeat', async () => 
 });
 
 test('a refused list leaves nothing in Redis', async () => {
-  const client = redis.client();
+  const client = rig.redis.client();
   const before = await client.dbsize();
   const list = `${'/some/file\n'.repeat(50_000)}/bad\0\n`;
   const refused = await call(`/v1/flushes?cache=scratch&export=/x`, {
@@ -205,15 +191,15 @@ test('with Redis frozen or gone every request is answered with 503, and all is w
     assert.equal((await call('/readyz')).status, 503);
     assert.equal((await call('/healthz')).status, 200);
   };
-  redis.freeze();
+  rig.redis.freeze();
   try {
     await allRefused();
   } finally {
-    redis.thaw();
+    rig.redis.thaw();
   }
-  await redis.kill();
+  await rig.redis.kill();
   await allRefused();
-  await redis.restart();
+  await rig.redis.restart();
   while ((await call(`/v1/jobs/${job.id}`)).status === 503);
   assert.equal((await call('/readyz')).status, 200);
   assert.equal((await call<Job>(`/v1/jobs/${job.id}`)).status, 200);
