@@ -19,8 +19,8 @@ interface Admission {
 }
 
 /**
- * Answers that take long, each tied to the credential that it was begun with: when that is revoked or has expired, or
- * its principal is gone or has a lower role, the answer ends. A credential is looked at once, however many answers it has.
+ * Requests that take long, each tied to the credential that it was begun with: when that is revoked or has expired, or
+ * its principal is gone or has a lower role, they end. A credential is looked at once, however many requests it has.
  */
 export class Admissions {
   readonly #authenticate: Authenticate | undefined;

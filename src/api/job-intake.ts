@@ -3,7 +3,7 @@ import type { z } from 'zod';
 import type { ApiErrorCode } from '../model/errors.js';
 import { jobSchema } from '../model/job.js';
 import type { ApiLimits } from '../model/limits.js';
-import type { AcceptedJob, JobIntake, JobOrigin } from '../store/types.js';
+import type { AcceptedJob, CommitOptions, JobIntake, JobOrigin, NewJob } from '../store/types.js';
 import { ACCEPTED_HEADERS, IDEMPOTENCY_KEY_DOCS, idempotencyKey, sendAccepted } from './asking-twice.js';
 import type { BodyLimits } from './body.js';
 import { operation, type RouteContext } from './deps.js';
@@ -26,6 +26,12 @@ export interface JobRequest {
   answered: boolean;
 }
 
+/** What a request asked for, when its body has been read. */
+export interface AskedJob {
+  job: NewJob;
+  options: CommitOptions;
+}
+
 interface JobOperation {
   url: string;
   operationId: string;
@@ -37,8 +43,8 @@ interface JobOperation {
   example: unknown;
   /** Those that not every such request can have. */
   errors: readonly ApiErrorCode[];
-  /** Reads the body and commits the intake; what it throws refuses the request, and nothing is kept. */
-  accept(request: JobRequest): Promise<AcceptedJob>;
+  /** Reads the body into the intake; what it throws refuses the request, and nothing is kept. */
+  read(request: JobRequest): Promise<AskedJob>;
 }
 
 /** Refusals of every request that becomes a job. */
@@ -63,7 +69,7 @@ const ERRORS: readonly ApiErrorCode[] = [
 ];
 
 /** POST of a request that becomes a job: nothing of it is one before all of it is good. */
-export function jobOperation(context: RouteContext, { accept, ...docs }: JobOperation) {
+export function jobOperation(context: RouteContext, { read, ...docs }: JobOperation) {
   return operation({
     method: 'POST',
     url: docs.url,
@@ -103,11 +109,15 @@ export function jobOperation(context: RouteContext, { accept, ...docs }: JobOper
     async handler(request, reply) {
       refuseWhileShuttingDown(context);
       const key = idempotencyKey(request.headers['idempotency-key']);
+      const admitted = context.admissions.watch(request, reply.raw);
       const intake = context.store.openIntake(request.principal, originOf(request));
       let job: AcceptedJob;
       try {
         const answered = key !== null && (await intake.claim(key));
-        job = await accept({ request, mediaType: mediaType(request), intake, answered });
+        const asked = await read({ request, mediaType: mediaType(request), intake, answered });
+        // A body may take long to arrive.
+        admitted.throwIfAborted();
+        job = await intake.commit(asked.job, asked.options);
       } catch (error) {
         await intake.abort();
         throw error;

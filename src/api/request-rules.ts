@@ -4,6 +4,7 @@ import type { Principal } from '../model/principal.js';
 import { whenAnswered } from './answers.js';
 import type { RouteContext } from './deps.js';
 import { loggedUrl } from './logged-url.js';
+import { endRequestSpan } from './request-spans.js';
 
 /** What holds for every request, whatever its route. Hooks that wait for nothing are not async: they are all run each time. */
 
@@ -30,6 +31,7 @@ export function addRequestRules(app: FastifyInstance, { shuttingDown, metrics }:
     done();
   });
   whenAnswered(app, (request, reply, status, whole) => {
+    endRequestSpan(request, status);
     const { method, url } = request;
     const durationMs = Math.round(reply.elapsedTime);
     metrics?.requestAnswered(method, request.routeOptions.url ?? '', status, reply.elapsedTime);

@@ -8,7 +8,6 @@ import {
   trace,
 } from '@opentelemetry/api';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
-import { whenAnswered } from './answers.js';
 
 /** A span for each request, as the semantic conventions for HTTP have it. What made a trace carries it on: the job. */
 
@@ -44,11 +43,13 @@ export function addRequestSpans(app: FastifyInstance, traced: boolean): void {
     );
     done();
   });
-  whenAnswered(app, ({ span }, _reply, status) => {
-    span.setAttribute('http.response.status_code', status);
-    if (status >= 500) span.setStatus({ code: SpanStatusCode.ERROR });
-    span.end();
-  });
+}
+
+/** At the end of the answer, whole or not. */
+export function endRequestSpan({ span }: FastifyRequest, status: number): void {
+  span.setAttribute('http.response.status_code', status);
+  if (status >= 500) span.setStatus({ code: SpanStatusCode.ERROR });
+  span.end();
 }
 
 /** For the job that a request makes: its field traceparent (W3C Trace Context), or null if nothing is traced. */

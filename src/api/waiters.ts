@@ -35,7 +35,7 @@ export class Waiters {
   }
 
   /**
-   * A place among those that wait, until `leave`. Its signal aborts as that of `run`.
+   * A place among those that wait, until `leave` or the end of the answer. Its signal aborts as that of `run`.
    * @throws {BrokerError} TOO_MANY_WAITERS
    */
   enter(timeoutMs: number, response: ServerResponse): { signal: AbortSignal; leave: () => void } {
@@ -48,13 +48,17 @@ export class Waiters {
     }
     const controller = new AbortController();
     const abort = () => controller.abort();
+    const closed = () => {
+      abort();
+      leave();
+    };
     const timer = setTimeout(abort, timeoutMs);
-    response.once('close', abort);
+    response.once('close', closed);
     this.#waiting.add(controller);
     if (this.#released || response.destroyed) abort();
     const leave = () => {
       clearTimeout(timer);
-      response.off('close', abort);
+      response.off('close', closed);
       this.#waiting.delete(controller);
     };
     return { signal: controller.signal, leave };

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { get, type IncomingMessage } from 'node:http';
+import { get, type IncomingMessage, request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -20,6 +20,11 @@ import { startRedis, type TestRedis } from '../support/redis.js';
 /** More than the buffers of a connection take, so that its report is still under way. */
 const FILES = 200_000;
 
+const warnings: Error[] = [];
+const onWarning = (warning: Error): void => {
+  warnings.push(warning);
+};
+
 let folder: string;
 let redis: TestRedis;
 let store: JobStore;
@@ -28,6 +33,7 @@ let api: ApiTest;
 let base: string;
 
 before(async () => {
+  process.on('warning', onWarning);
   folder = await mkdtemp(join(tmpdir(), 'writeback-admissions-'));
   redis = await startRedis();
   store = await openJobStore({
@@ -55,6 +61,9 @@ after(async () => {
   await store?.close();
   await redis?.stop();
   await rm(folder, { recursive: true, force: true });
+  process.off('warning', onWarning);
+  // Whoever wants to hear of the end of an answer adds a listener: of more than ten Node warns.
+  assert.deepEqual(warnings.map(String), []);
 });
 
 /** Alice as a submitter and Olga with this role; null: she is not known. */
@@ -167,6 +176,25 @@ test('a token that expires, a role that is taken away, and a principal that is n
     (await rest(again)).text,
     /\n: The credential is valid, but its principal "olga" stands nowhere/,
   );
+});
+
+test('a list whose credential is revoked while it arrives becomes no job', { timeout: 120_000 }, async () => {
+  authenticator.reconfigure(access('submit'));
+  const { id, headers } = await tokenFor('olga');
+  const sent = request(`${base}/v1/flushes?cache=scratch&export=/x`, {
+    method: 'POST',
+    headers: { ...headers, 'content-type': 'text/plain' },
+  });
+  sent.write('/first\n');
+  const witness = await stream('/v1/events', headers);
+  await changeTokens(join(folder, 'tokens.json'), (known) => known.filter((token) => token.id !== id));
+  // Both were looked at together.
+  await rest(witness);
+  sent.end('/last\n');
+  const [answer] = (await once(sent, 'response')) as [IncomingMessage];
+  assert.equal(answer.statusCode, 401);
+  assert.match((await rest(answer)).text, /UNAUTHENTICATED/);
+  assert.equal((await store.listJobs({ principal: 'olga' }, null, 1)).items.length, 0);
 });
 
 test('more rights end nothing', { timeout: 120_000 }, async () => {

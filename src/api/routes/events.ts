@@ -55,7 +55,6 @@ A connection that broke, or was ended by the service after an hour, goes on with
       const field = request.headers['last-event-id'];
       const known = typeof field === 'string' && PLACE.test(field) ? Number(field) : undefined;
       const place = waiters.enter(LONGEST_STREAM_MS, reply.raw);
-      reply.raw.once('close', place.leave);
       const admitted = admissions.watch(request, reply.raw);
       const until = AbortSignal.any([place.signal, admitted]);
       const events = await feed.listen(known, wishOf(jobFilter(request.principal, request.query)), until);

@@ -57,7 +57,6 @@ A comment comes when nothing else did for 15 seconds. A connection that broke, o
       const admitted = admissions.watch(request, reply.raw);
       const until = AbortSignal.any([place.signal, admitted]);
       cutAfter(until, reply.raw);
-      reply.raw.once('close', place.leave);
       // Kept alive after the last event, it would be waited for when the service ends.
       reply.header('connection', 'close');
       // A proxy that gathers an answer before it passes it on would make this useless.

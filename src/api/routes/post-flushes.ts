@@ -10,7 +10,7 @@ import type { FlushJobOptions } from '../../model/job.js';
 import type { ApiLimits } from '../../model/limits.js';
 import { pathBytes } from '../../model/pathname.js';
 import { chosenWebhook, type WebhookWish } from '../../model/webhook.js';
-import type { AcceptedJob, DirectoryRequest, NewFlush } from '../../store/types.js';
+import type { DirectoryRequest, NewFlush } from '../../store/types.js';
 import { onlyConflict } from '../asking-twice.js';
 import { bodyChunks } from '../body.js';
 import type { RouteContext } from '../deps.js';
@@ -20,7 +20,14 @@ import { NdjsonListReader, TextListReader } from '../flush-lists.js';
 import { checkedPaths } from '../flush-paths.js';
 import { flushGrant, isConfined, UncheckedFiles } from '../grants.js';
 import { commitOptions, type QueueRoom, queueRoom, takeBody } from '../intake-files.js';
-import { type JobRequest, JSON_TYPE, jobOperation, NDJSON_TYPE, uploadLimits } from '../job-intake.js';
+import {
+  type AskedJob,
+  type JobRequest,
+  JSON_TYPE,
+  jobOperation,
+  NDJSON_TYPE,
+  uploadLimits,
+} from '../job-intake.js';
 import { labelsOf } from '../labels.js';
 import { ValidationError, validationError } from '../problem.js';
 import type { Target } from '../target.js';
@@ -66,11 +73,11 @@ export function postFlushes(context: RouteContext) {
       'UNKNOWN_CACHE',
       'UNKNOWN_EXPORT',
     ],
-    accept: (request) => (request.mediaType === JSON_TYPE ? fromJson(request) : fromList(request)),
+    read: (request) => (request.mediaType === JSON_TYPE ? fromJson(request) : fromList(request)),
   });
 
   /** `files` may stand before `cache`: what the request is about is known only at its end. */
-  async function fromJson(arriving: JobRequest): Promise<AcceptedJob> {
+  async function fromJson(arriving: JobRequest): Promise<AskedJob> {
     const { request, intake } = arriving;
     const conflict = onlyConflict(request.query);
     const reader = new FlushJsonReader({ maxPathBytes: limits.pathBytes, maxRestBytes: REST_BYTES });
@@ -100,10 +107,10 @@ export function postFlushes(context: RouteContext) {
     const join = (conflict ?? body.conflict) === 'join';
     const room = await roomIn(target, arriving, join);
     if (intake.filesAdded > room.files) throw room.full();
-    return intake.commit(job, commitOptions(join, limits));
+    return { job, options: commitOptions(join, limits) };
   }
 
-  async function fromList(arriving: JobRequest): Promise<AcceptedJob> {
+  async function fromList(arriving: JobRequest): Promise<AskedJob> {
     const { request, intake } = arriving;
     const query = requireQuery(request.query);
     const target = await context.targets.resolve({ ...query, dialect: query.dialect });
@@ -128,7 +135,7 @@ export function postFlushes(context: RouteContext) {
       );
     }
     for (const { code, message, count } of reader.warnings()) intake.warn(code, message, count);
-    return intake.commit(job, commitOptions(join, limits));
+    return { job, options: commitOptions(join, limits) };
   }
 
   function requireQuery(query: unknown): FlushQuery {

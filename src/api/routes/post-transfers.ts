@@ -8,14 +8,21 @@ import {
   transferRequestSchema,
 } from '../../model/transfer-request.js';
 import { chosenWebhook, type WebhookWish } from '../../model/webhook.js';
-import type { AcceptedJob, DirectoryRequest, FileCheck, NewTransfer } from '../../store/types.js';
+import type { DirectoryRequest, FileCheck, NewTransfer } from '../../store/types.js';
 import { onlyConflict } from '../asking-twice.js';
 import { bodyChunks, readJson } from '../body.js';
 import type { RouteContext } from '../deps.js';
 import { TRANSFER_EXAMPLES, TRANSFER_JOB_EXAMPLE, TRANSFER_LIST_EXAMPLES } from '../examples.js';
 import { transferGrant } from '../grants.js';
 import { commitOptions, type QueueRoom, queueRoom, takeBody, takeFiles } from '../intake-files.js';
-import { type JobRequest, JSON_TYPE, jobOperation, NDJSON_TYPE, uploadLimits } from '../job-intake.js';
+import {
+  type AskedJob,
+  type JobRequest,
+  JSON_TYPE,
+  jobOperation,
+  NDJSON_TYPE,
+  uploadLimits,
+} from '../job-intake.js';
 import { labelsOf } from '../labels.js';
 import { ValidationError, validationError } from '../problem.js';
 import { absolutePath, fileEntry, refuseCopyIntoItself, TransferListReader } from '../transfer-lists.js';
@@ -43,10 +50,10 @@ export function postTransfers(context: RouteContext) {
     },
     example: TRANSFER_JOB_EXAMPLE,
     errors: ['NODE_NOT_ALLOWED', 'PATH_NOT_ALLOWED'],
-    accept,
+    read,
   });
 
-  function accept(request: JobRequest): Promise<AcceptedJob> {
+  function read(request: JobRequest): Promise<AskedJob> {
     if (request.mediaType === NDJSON_TYPE) return fromList(request);
     if (request.mediaType === JSON_TYPE) return fromJson(request);
     throw new BrokerError(
@@ -55,7 +62,7 @@ export function postTransfers(context: RouteContext) {
     );
   }
 
-  async function fromJson(arriving: JobRequest): Promise<AcceptedJob> {
+  async function fromJson(arriving: JobRequest): Promise<AskedJob> {
     const { request, intake } = arriving;
     const conflict = onlyConflict(request.query);
     const hint = 'Send the list itself as application/x-ndjson, with the options in the query.';
@@ -84,13 +91,13 @@ export function postTransfers(context: RouteContext) {
     }
     const join = (conflict ?? body.conflict) === 'join';
     await takeFiles(intake, files, limits, await roomOn(body.node, arriving, join));
-    return intake.commit(
-      newJob(body, grant, body.limits ?? {}, body.verify ?? false, directories, body.labels ?? {}),
-      commitOptions(join, limits),
-    );
+    return {
+      job: newJob(body, grant, body.limits ?? {}, body.verify ?? false, directories, body.labels ?? {}),
+      options: commitOptions(join, limits),
+    };
   }
 
-  async function fromList(arriving: JobRequest): Promise<AcceptedJob> {
+  async function fromList(arriving: JobRequest): Promise<AskedJob> {
     const { request, intake } = arriving;
     const parsed = querySchema.safeParse(request.query);
     if (!parsed.success) throw validationError(parsed.error.issues, 'parameters');
@@ -105,10 +112,10 @@ export function postTransfers(context: RouteContext) {
     await takeBody(intake, chunks, reader, limits, room);
     if (intake.filesAdded === 0) throw new BrokerError('EMPTY_LIST', 'The list has no file in it.');
     if (reader.blank > 0) intake.warn('BLANK_LINES', 'Empty lines of the list were ignored.', reader.blank);
-    return intake.commit(
-      newJob(query, grant, query, query.verify === 'true', [], labels),
-      commitOptions(join, limits),
-    );
+    return {
+      job: newJob(query, grant, query, query.verify === 'true', [], labels),
+      options: commitOptions(join, limits),
+    };
   }
 
   function roomOn(node: string, request: JobRequest, join: boolean): Promise<QueueRoom> {
