@@ -1,7 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { HandBack } from '../flush/engine.js';
-import type { SessionEvent } from '../flush/session.js';
 import { TargetDownError } from '../flush/target-error.js';
 import type { CacheConfig } from '../model/cache.js';
 import type { FileErrorCode } from '../model/errors.js';
@@ -10,6 +9,7 @@ import { isTerminalJobState } from '../model/words.js';
 import type { QueueConnection } from '../store/connect.js';
 import type { CacheQueue, ChunkRun, FlushWork } from '../store/work.js';
 import type { WorkStore } from '../store/work-store.js';
+import { CacheHealth } from './cache-health.js';
 import { runChunk } from './chunk.js';
 import { CircuitBreaker } from './circuit-breaker.js';
 import { runExpansion } from './expansion.js';
@@ -17,7 +17,7 @@ import { type ActiveItem, type ItemFate, ItemQueue, OTHERS_PAUSE_MS } from './it
 import { ListedFiles } from './listed-files.js';
 import type { CacheLoad, ItemEnd, WorkObserver } from './observer.js';
 import { NO_ROOM_PAUSE_MS, NoRoom, WaitingSeats } from './quota-room.js';
-import { SessionPool, type SharedSession } from './sessions.js';
+import { SessionPool } from './sessions.js';
 import { CacheSlots } from './slots.js';
 
 export interface CacheWorkerOptions {
@@ -46,11 +46,6 @@ export interface CacheWorkerOptions {
 
 /** How long one read blocks: an item that is added ends it at once. */
 const IDLE_POLL_MS = 5000;
-/** Between two looks whether a held cache answers again. */
-const PROBE_MS = 1000;
-const PROBE_TIMEOUT_MS = 5000;
-/** How often the store is told at most that the cache answers. */
-const UP_MS = 5000;
 
 /**
  * Serves the queue of one cache: takes chunks, flushes them through shared sessions within this process's slots, holds
@@ -66,13 +61,11 @@ export class CacheWorker {
   readonly #slots: CacheSlots;
   readonly #breaker: CircuitBreaker;
   readonly #sessions: SessionPool;
+  readonly #health: CacheHealth;
   readonly #items: ItemQueue;
   readonly #listed = new ListedFiles();
   readonly #seats: WaitingSeats;
-  #probe: Promise<void> | null = null;
-  #toldUpAt = 0;
   #closing: Promise<void> | null = null;
-  readonly #closed = new AbortController();
 
   constructor(entry: CacheQueue & { queue: string }, config: CacheConfig, options: CacheWorkerOptions) {
     const { store, workerId, machineName, idleSessionMs, observer } = options;
@@ -101,7 +94,7 @@ export class CacheWorker {
       onOpen: (code, message) => void this.#openCircuit(code, message),
       onClose: () => {
         this.#log.warn('the circuit breaker is closed: a file was flushed');
-        void this.#tellUp(true);
+        void this.#health.tellUp(true);
       },
     });
     this.#sessions = new SessionPool({
@@ -112,7 +105,7 @@ export class CacheWorker {
       slots: this.#slots,
       filesPerSecond: config.limits.filesPerSecond,
       log: this.#log,
-      onEvent: (shared, event) => this.#onSessionEvent(shared, event),
+      onEvent: (shared, event) => this.#health.sessionEvent(shared, event),
       observer: {
         ...(observer && {
           replied: (procedure: string, roundTripMs: number) =>
@@ -123,6 +116,13 @@ export class CacheWorker {
           this.#breaker.retried(code);
         },
       },
+    });
+    this.#health = new CacheHealth({
+      store,
+      queue: entry.queue,
+      sessions: () => this.#sessions.all(),
+      isIdle: () => this.chunksInHand === 0,
+      log: this.#log,
     });
     this.#seats = new WaitingSeats(options.chunksPerCache);
     this.#items = new ItemQueue({
@@ -174,11 +174,12 @@ export class CacheWorker {
   }
 
   async #closeAll(): Promise<void> {
-    this.#closed.abort();
+    // A probe under way ends with its session.
+    const probeEnded = this.#health.close();
     await this.#items.close();
     await this.#sessions.close();
     await this.#slots.close();
-    await this.#probe;
+    await probeEnded;
   }
 
   /** The cache was paused: what is under way ends, the rest goes back to the queue until it is resumed. */
@@ -207,7 +208,7 @@ export class CacheWorker {
     } catch (error) {
       if (!(error instanceof TargetDownError)) throw error;
       end = 'held';
-      await this.#hold(error);
+      await this.#health.hold(error);
       return 'held';
     } finally {
       this.#options.observer?.itemLeft(this.#measuredAs, end);
@@ -236,7 +237,7 @@ export class CacheWorker {
         listed: this.#listed,
         holdAfterMs,
         onRecorded: (state) => {
-          this.#answered(shared);
+          this.#health.answered(shared);
           if (state !== 'gone' && isTerminalJobState(state)) log.info({ state }, 'job ended');
         },
         onEnded: (result) => {
@@ -269,7 +270,7 @@ export class CacheWorker {
       const signal = AbortSignal.any([item.abort.signal, item.leave.signal]);
       const seats = this.#seats;
       await runExpansion(run, signal, { store, shared, holdAfterMs, listed: this.#listed, seats });
-      this.#answered(shared);
+      this.#health.answered(shared);
       return 'done';
     } catch (error) {
       if (error instanceof HandBack) return 'again';
@@ -296,17 +297,6 @@ export class CacheWorker {
     await this.#options.store.chunks.end(run);
   }
 
-  // Health of the cache.
-
-  async #hold(error: TargetDownError): Promise<void> {
-    const { until, tries } = await this.#options.store.caches.hold(this.#queue, error.code, error.message);
-    this.#toldUpAt = 0;
-    this.#log.warn({ code: error.code, holdMs: until - Date.now(), tries }, `cache held: ${error.message}`);
-    this.#probe ??= this.#probeUntilUp().finally(() => {
-      this.#probe = null;
-    });
-  }
-
   /** What is outstanding is not waited for: a flush that the storage does not take may never end. */
   async #openCircuit(code: FileErrorCode, message: string): Promise<void> {
     this.#slots.drain();
@@ -320,77 +310,6 @@ export class CacheWorker {
     for (const { abort } of items) abort.abort(new HandBack('the circuit breaker opened'));
     this.#breaker.opened();
     if (!this.#items.isDraining) this.#slots.resume();
-  }
-
-  /** A held queue would wait for its pause to end although the cache is back: ask the cache, and end the hold early. */
-  async #probeUntilUp(): Promise<void> {
-    const { store } = this.#options;
-    while (!this.#closed.signal.aborted) {
-      await delay(PROBE_MS, undefined, { signal: this.#closed.signal }).catch(() => {});
-      try {
-        if (this.chunksInHand > 0 || (await store.caches.getHold(this.#queue)) === null) return;
-        const sessions = await this.#sessions.all();
-        // Closed since long: whether the cache is back, the next chunk will find out.
-        if (sessions.length === 0) return;
-        for (const { session } of sessions) {
-          if (await session.answers(Date.now() + PROBE_TIMEOUT_MS)) return await this.#tellUp();
-        }
-      } catch (error) {
-        this.#log.debug({ err: error }, 'probing a held cache');
-      }
-    }
-  }
-
-  #answered({ session }: SharedSession): void {
-    const now = Date.now();
-    if (session.counters().down === null && now - this.#toldUpAt >= UP_MS) void this.#tellUp();
-  }
-
-  async #tellUp(flushed = false): Promise<void> {
-    this.#toldUpAt = Date.now();
-    await this.#options.store.caches.up(this.#queue, flushed).catch((error: unknown) => {
-      this.#toldUpAt = 0;
-      this.#log.warn({ err: error }, 'the store was not told that the cache answers');
-    });
-  }
-
-  #onSessionEvent(shared: SharedSession, event: SessionEvent): void {
-    const { store } = this.#options;
-    const tell = (work: (jobId: string) => Promise<void>): void => {
-      for (const jobId of shared.jobs.keys()) {
-        work(jobId).catch((error: unknown) => this.#log.warn({ err: error, job: jobId }, 'telling a job'));
-      }
-    };
-    const where = { export: shared.session.exportPath };
-    switch (event.type) {
-      case 'down':
-        this.#log.warn(where, `cache down: ${event.error.message}`);
-        tell((jobId) => store.setStatusDetail(jobId, `The cache does not answer: ${event.error.message}`));
-        break;
-      case 'up':
-        this.#log.info({ ...where, address: event.address }, 'cache up');
-        tell((jobId) => store.setStatusDetail(jobId, null));
-        void this.#tellUp();
-        break;
-      case 'server-restarted':
-        this.#log.warn({ ...where, address: event.address }, 'the NFS server restarted');
-        tell((jobId) =>
-          store.warn(
-            jobId,
-            'SERVER_RESTARTED',
-            `The NFS server at ${event.address} restarted while this job ran. What it answered before was answered by the earlier instance.`,
-            1,
-          ),
-        );
-        break;
-      case 'dialect-proven':
-        this.#log.info(where, 'the cache has shown the hpc-cache dialect');
-        break;
-      case 'warning':
-        this.#log.warn(where, event.message);
-        tell((jobId) => store.warn(jobId, 'TARGET_WARNING', event.message, null));
-        break;
-    }
   }
 }
 
