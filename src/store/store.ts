@@ -2,7 +2,6 @@ import type { Job } from '../model/job.js';
 import type { JobOwner } from '../model/principal.js';
 import { isTerminalJobState } from '../model/words.js';
 import { Caches } from './caches.js';
-import { Coalesced } from './coalesced.js';
 import { Commands, guarded } from './commands.js';
 import { connectFailingFast, disconnect, untilReady } from './connect.js';
 import { Deliveries } from './deliveries.js';
@@ -16,6 +15,7 @@ import { formerOwner } from './job-record.js';
 import { Jobs } from './jobs.js';
 import { Keys, nodeQueueName } from './keys.js';
 import { Nodes } from './nodes.js';
+import { PolledJobs } from './polled-jobs.js';
 import { Queues } from './queue.js';
 import { retryJob } from './retry.js';
 import type { JobStoreOptions } from './settings.js';
@@ -23,8 +23,6 @@ import { type JobIntake, type JobStore, type Revision, UNKNOWN_ORIGIN } from './
 import { Waiters } from './waiters.js';
 
 const READY_WAIT_MS = 2000;
-/** Of a job: any number of clients that poll it cost Redis no more than a hundred reads a second, and wait so long. */
-const READS_APART_MS = 10;
 
 /**
  * The store as the API uses it. Redis need not be there yet: until it is, every method throws STORE_UNAVAILABLE.
@@ -42,8 +40,7 @@ export async function openJobStore(options: JobStoreOptions): Promise<JobStore> 
   const deliveries = new Deliveries(commands, queues, jobs);
   const caches = new Caches(commands, queues, options.caches);
   const nodes = new Nodes(commands, queues);
-  const shown = new Coalesced((id) => jobs.get(id), READS_APART_MS);
-  const getJob = (id: string): Promise<Job & Revision> => guarded(() => shown.get(id));
+  const polled = new PolledJobs((id) => jobs.get(id));
   const load = (id: string, queue: string): Promise<Job> => guarded(() => jobs.get(id, queue));
   const openIntake = (owner: JobOwner, origin = UNKNOWN_ORIGIN): JobIntake =>
     new Intake(commands, queues, options, owner, origin, load);
@@ -52,11 +49,13 @@ export async function openJobStore(options: JobStoreOptions): Promise<JobStore> 
     if (!found) throw await jobs.missing(id);
     return found;
   };
+  subscriptions.listen(keys.changes, (message) => polled.told(message));
   await untilReady(redis, READY_WAIT_MS);
 
   return {
     openIntake,
-    getJob,
+    getJob: (id) => guarded(() => polled.read(id)),
+    pollJob: (id) => guarded(() => polled.poll(id)),
     ownerOf: (id) => guarded(() => jobs.ownerOf(id)),
     getRevision: (id) =>
       guarded(async () => {
@@ -95,11 +94,13 @@ export async function openJobStore(options: JobStoreOptions): Promise<JobStore> 
     cancel: (id) =>
       guarded(async () => {
         await jobs.cancel(id);
+        polled.forget(id);
         return jobs.get(id);
       }),
     setLimits: (id, limits) =>
       guarded(async () => {
         await jobs.setLimits(id, limits);
+        polled.forget(id);
         return jobs.get(id);
       }),
     retry: (id, owner, origin, check) =>

@@ -169,8 +169,13 @@ export interface JobStore {
   openIntake(owner: JobOwner, origin?: JobOrigin): JobIntake;
   /** The principal whose job it is. @throws BrokerError JOB_NOT_FOUND; JOB_GONE if nobody knows any more */
   ownerOf(id: string): Promise<string>;
-  /** @throws BrokerError JOB_NOT_FOUND, JOB_GONE */
+  /** The job as it is now. @throws BrokerError JOB_NOT_FOUND, JOB_GONE */
   getJob(id: string): Promise<Job & Revision>;
+  /**
+   * For those who poll: a job that is asked for more than some five times a second is told as it was at most 250 ms
+   * ago; a change of its state is told at once. @throws BrokerError JOB_NOT_FOUND, JOB_GONE
+   */
+  pollJob(id: string): Promise<Job & Revision>;
   getRevision(id: string): Promise<Revision>;
   /** Resolves when the job's revision differs from `since` (or it is terminal, if `untilTerminal`), or at the abort. */
   waitForChange(id: string, since: string, untilTerminal: boolean, signal: AbortSignal): Promise<void>;

@@ -77,6 +77,10 @@ export class MemoryStore implements JobStore {
     return { ...this.find(id).job };
   }
 
+  pollJob(id: string): Promise<Job & Revision> {
+    return this.getJob(id);
+  }
+
   async getRevision(id: string): Promise<Revision> {
     const { revision, state } = this.find(id).job;
     return { revision, state };

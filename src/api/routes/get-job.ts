@@ -17,7 +17,7 @@ export function getJob({ store, limits, waiters, admissions }: RouteContext) {
       operationId: 'getJob',
       tags: ['jobs'],
       summary: 'Get a job, or wait for it',
-      description: `State and progress of a job; never its files.
+      description: `State and progress of a job; never its files. A job that is asked for more than some five times a second is told as it was at most a quarter of a second ago; a change of its state is told at once.
 
 - \`If-None-Match\` with the \`ETag\` of an earlier answer: 304 if nothing has changed.
 - \`Prefer: wait=N\` (RFC 7240) as well: the answer comes at the next change, or after N seconds with 304. At most ${limits.waitSeconds} seconds and ${limits.waiters} waiting requests.
@@ -57,8 +57,8 @@ export function getJob({ store, limits, waiters, admissions }: RouteContext) {
       const known = request.headers['if-none-match'];
       const untilTerminal = request.query.until === 'terminal';
       const asked = preferredWaitSeconds(request.headers.prefer);
-      let job = await store.getJob(id);
       const seconds = asked === null ? 0 : Math.min(asked, limits.waitSeconds);
+      let job = await (seconds > 0 ? store.getJob(id) : store.pollJob(id));
       if (seconds > 0 && isWorthWaiting(job, known, untilTerminal)) {
         reply.header('preference-applied', `wait=${seconds}`);
         const admitted = admissions.watch(request, reply.raw);
