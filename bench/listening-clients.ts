@@ -22,25 +22,29 @@ interface Clients {
 }
 
 const ASK_AGAIN_MS = 100;
+/** Clients come one after the other, as they do who know nothing of each other. */
+const COMING_MS = 1000;
 const EVENT = Buffer.from('\nevent: ');
 
 class PollingClients implements Clients {
   readonly #pollMs: number[] = [];
   readonly #sockets: Socket[] = [];
+  readonly #coming: NodeJS.Timeout[];
   readonly #everyMs: number;
 
   constructor(count: number, everyMs: number, url: URL, job: string) {
     this.#everyMs = everyMs;
-    for (let i = 0; i < count; i++) this.#poll(url, job, (i / count) * everyMs);
+    this.#coming = oneAfterTheOther(count, () => this.#poll(url, job));
   }
 
   end(): PollingReport {
+    for (const timer of this.#coming) clearTimeout(timer);
     for (const socket of this.#sockets) socket.destroy();
     return { pollMs: this.#pollMs };
   }
 
-  /** At a fixed rate, with the entity tag of the answer before, as a careful client does it. */
-  #poll(url: URL, job: string, delayMs: number): void {
+  /** At a fixed rate, with the entity tag of the answer before, as a careful client does it. The first has to connect. */
+  #poll(url: URL, job: string): void {
     const socket = open(url);
     this.#sockets.push(socket);
     let known = '';
@@ -53,7 +57,8 @@ class PollingClients implements Clients {
       begin = performance.now();
       send();
     };
-    let timer = setTimeout(ask, delayMs);
+    let timer: NodeJS.Timeout | undefined;
+    ask();
     socket.setEncoding('latin1').on('data', (part: string) => {
       text += part;
       const headerEnd = text.indexOf('\r\n\r\n');
@@ -80,12 +85,16 @@ class PollingClients implements Clients {
 class ListeningClients implements Clients {
   readonly #report: ListeningReport = { events: 0, bytes: 0 };
   readonly #sockets: Socket[] = [];
+  readonly #coming: NodeJS.Timeout[];
 
   constructor(count: number, url: URL, job: string) {
-    for (let i = 0; i < count; i++) this.#listen(url, i % 2 === 0 ? `/v1/jobs/${job}/events` : '/v1/events');
+    this.#coming = oneAfterTheOther(count, (i) =>
+      this.#listen(url, i % 2 === 0 ? `/v1/jobs/${job}/events` : '/v1/events'),
+    );
   }
 
   end(): ListeningReport {
+    for (const timer of this.#coming) clearTimeout(timer);
     for (const socket of this.#sockets) socket.destroy();
     return this.#report;
   }
@@ -100,6 +109,10 @@ class ListeningClients implements Clients {
       for (let at = part.indexOf(EVENT); at >= 0; at = part.indexOf(EVENT, at + 1)) this.#report.events += 1;
     });
   }
+}
+
+function oneAfterTheOther(count: number, come: (index: number) => void): NodeJS.Timeout[] {
+  return Array.from({ length: count }, (_, i) => setTimeout(() => come(i), (i / count) * COMING_MS));
 }
 
 function open(url: URL): Socket {
