@@ -72,11 +72,16 @@ export class PolledJobs {
     if (polled !== undefined) this.#forget(polled);
   }
 
+  /** The store is away, so nobody would tell of a change. */
+  forgetAll(): void {
+    for (const polled of this.#polled.values()) this.#forget(polled);
+  }
+
   /** The store told of a change, in the form of its channel: `job ID STATE`, or of a cache or node. */
   told(message: string): void {
     const [what, id = '', state] = message.split(' ');
     if (what !== 'job') {
-      for (const polled of this.#polled.values()) this.#forget(polled);
+      this.forgetAll();
       return;
     }
     const polled = this.#polled.peek(id);

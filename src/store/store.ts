@@ -50,6 +50,7 @@ export async function openJobStore(options: JobStoreOptions): Promise<JobStore> 
     return found;
   };
   subscriptions.listen(keys.changes, (message) => polled.told(message));
+  redis.on('close', () => polled.forgetAll());
   await untilReady(redis, READY_WAIT_MS);
 
   return {

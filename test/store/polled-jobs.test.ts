@@ -94,7 +94,10 @@ test('progress throws nothing away; a cache that was paused, or a change of our 
   assert.equal((await jobs.poll('job')).revision, String(reads + 1));
   jobs.forget('job');
   jobs.forget('other');
+  at.now += 1;
   assert.equal((await jobs.poll('job')).revision, String(reads + 2));
+  jobs.forgetAll();
+  assert.equal((await jobs.poll('job')).revision, String(reads + 3));
 });
 
 test('whoever asks after a read has failed is told so', async () => {
