@@ -49,7 +49,12 @@ export async function openJobStore(options: JobStoreOptions): Promise<JobStore> 
     if (!found) throw await jobs.missing(id);
     return found;
   };
-  subscriptions.listen(keys.changes, (message) => polled.told(message));
+  // What was told while the subscription was away is not known.
+  subscriptions.listen(
+    keys.changes,
+    (message) => polled.told(message),
+    () => polled.forgetAll(),
+  );
   redis.on('close', () => polled.forgetAll());
   await untilReady(redis, READY_WAIT_MS);
 
